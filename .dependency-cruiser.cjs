@@ -1,0 +1,47 @@
+/** The import rules of ARCHITECTURE.md: who may know whom. */
+const room = (name) => `^src/${name}/`
+const only = (from, ...allowed) => ({
+  name: `${from}-imports`,
+  severity: 'error',
+  comment: `src/${from} may import only itself${allowed.length ? ` and ${allowed.join(', ')}` : ''}`,
+  from: { path: room(from) },
+  to: { path: '^src/', pathNot: [room(from), ...allowed.map((a) => (a.endsWith('.ts') ? `^src/${a}$` : room(a)))] },
+})
+
+module.exports = {
+  forbidden: [
+    { name: 'no-circular', severity: 'error', from: {}, to: { circular: true, dependencyTypesNot: ['type-only'] } },
+    { name: 'no-orphans-unresolved', severity: 'error', from: {}, to: { couldNotResolve: true } },
+    {
+      name: 'only-session-imports-onnxruntime',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/engine/session\\.ts$' },
+      to: { path: 'onnxruntime' },
+    },
+    {
+      name: 'engine-through-its-front-door',
+      severity: 'error',
+      comment: 'outside engine, only pool.ts (the devices) and parity.ts (the check) are visible',
+      from: { path: '^src/', pathNot: '^src/engine/' },
+      to: { path: '^src/engine/', pathNot: '^src/engine/(pool|parity|protocol)\\.ts$' },
+    },
+    { name: 'nobody-imports-http', severity: 'error', from: { path: '^src/', pathNot: '^src/(http/|cli)' }, to: { path: room('http') } },
+    only('diffusion'),
+    only('text'),
+    only('weights'),
+    only('graph'),
+    only('models', 'graph', 'weights'),
+    only('engine', 'models', 'diffusion', 'text', 'weights', 'graph', 'config.ts'),
+    only('storage', 'config.ts'),
+    only('generation', 'engine', 'storage', 'diffusion', 'config.ts'),
+    only('http', 'generation', 'sdk', 'config.ts'),
+    only('sdk'),
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: 'src/storage/client' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default', 'types'] },
+  },
+}

@@ -1,0 +1,147 @@
+/** Environment → one frozen Config. The table below is the only place that knows a setting's name, default and form. */
+import { resolve } from 'node:path'
+
+interface Setting<T> {
+  readonly variable: `ATELIER_${string}`
+  readonly description: string
+  readonly fallback: string
+  /** What a valid value looks like, as shown to the user. */
+  readonly expected: string
+  /** @returns the value, or undefined when the text is not valid */
+  readonly parse: (text: string) => T | undefined
+}
+
+const setting = <T>(definition: Setting<T>): Setting<T> => definition
+
+const integer = (minimum: number, maximum: number) => ({
+  expected: `a whole number from ${minimum} to ${maximum}`,
+  parse: (text: string) => {
+    const value = Number(text)
+    return /^\d+$/.test(text) && value >= minimum && value <= maximum ? value : undefined
+  },
+})
+
+const oneOf = <const T extends string>(...names: readonly T[]) => ({
+  expected: `one of ${names.join(', ')}`,
+  parse: (text: string) => names.find((name) => name === text),
+})
+
+const list = (expected: string, valid: (item: string) => boolean) => ({
+  expected,
+  parse: (text: string) => {
+    const items = text
+      .split(',')
+      .map((item) => item.trim())
+      .filter((item) => item !== '')
+    return items.every(valid) ? items : undefined
+  },
+})
+
+const settings = {
+  host: setting({
+    variable: 'ATELIER_HOST',
+    description: 'address to listen on',
+    fallback: '127.0.0.1',
+    expected: 'an IP address or host name',
+    parse: (text) => (/^[\w.:-]+$/.test(text) ? text : undefined),
+  }),
+  port: setting({
+    variable: 'ATELIER_PORT',
+    description: 'port to listen on; 0 takes a free one',
+    fallback: '8080',
+    ...integer(0, 65535),
+  }),
+  publicUrl: setting({
+    variable: 'ATELIER_PUBLIC_URL',
+    description: 'where clients reach the service, for links to pictures; empty means the address it listens on',
+    fallback: '',
+    expected: 'an http or https URL without a query',
+    parse: (text) => {
+      if (text === '') return ''
+      const url = URL.parse(text)
+      return url && /^https?:$/.test(url.protocol) && url.search === '' ? text.replace(/\/+$/, '') : undefined
+    },
+  }),
+  dataDir: setting({
+    variable: 'ATELIER_DATA_DIR',
+    description: 'everything the service writes: database, pictures, caches',
+    fallback: 'data',
+    expected: 'a folder',
+    parse: (text) => (text === '' ? undefined : resolve(text)),
+  }),
+  model: setting({
+    variable: 'ATELIER_MODEL',
+    description: 'a checkpoint folder in the diffusers layout, or a name under models/',
+    fallback: 'tiny',
+    expected: 'a folder or a name',
+    parse: (text) => (text === '' ? undefined : text),
+  }),
+  modelAliases: setting({
+    variable: 'ATELIER_MODEL_ALIASES',
+    description: 'model names of other services that mean our model here, separated by commas',
+    fallback: 'gpt-image-1,gpt-image-1-mini,gpt-image-1.5,dall-e-2,dall-e-3',
+    ...list('names separated by commas', (name) => /^[\w.:/-]{1,128}$/.test(name)),
+  }),
+  provider: setting({
+    variable: 'ATELIER_PROVIDER',
+    description: 'ONNX Runtime execution provider',
+    fallback: 'cpu',
+    ...oneOf('cpu', 'cuda', 'webgpu'),
+  }),
+  threads: setting({
+    variable: 'ATELIER_THREADS',
+    description: 'threads of one device process; 0 takes one per core',
+    fallback: '0',
+    ...integer(0, 1024),
+  }),
+  maxSide: setting({
+    variable: 'ATELIER_MAX_SIDE',
+    description: 'largest width or height of a picture in pixels',
+    fallback: '2048',
+    ...integer(64, 8192),
+  }),
+  maxQueued: setting({
+    variable: 'ATELIER_MAX_QUEUED',
+    description: 'generations that may wait before new ones are answered with 429',
+    fallback: '256',
+    ...integer(1, 1_000_000),
+  }),
+  logLevel: setting({
+    variable: 'ATELIER_LOG_LEVEL',
+    description: 'least severe messages to log',
+    fallback: 'info',
+    ...oneOf('silent', 'fatal', 'error', 'warn', 'info', 'debug', 'trace'),
+  }),
+}
+
+type Settings = typeof settings
+export type Config = { readonly [K in keyof Settings]: Settings[K] extends Setting<infer T> ? T : never }
+
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+/**
+ * @param environment variables by name; those that start with ATELIER_ must be known
+ * @throws {ConfigError} one line that names the variable, what was expected and what came
+ */
+export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const known = new Set<string>(Object.values(settings).map(({ variable }) => variable))
+  for (const name of Object.keys(environment)) {
+    if (name.startsWith('ATELIER_') && !known.has(name)) {
+      throw new ConfigError(`${name}: expected one of ${[...known].join(', ')}; there is no such setting`)
+    }
+  }
+  const entries = Object.entries(settings).map(([key, { variable, fallback, expected, parse }]) => {
+    const text = environment[variable] ?? fallback
+    const value = parse(text)
+    if (value === undefined) throw new ConfigError(`${variable}: expected ${expected}, got ${JSON.stringify(text)}`)
+    return [key, value]
+  })
+  return Object.freeze(Object.fromEntries(entries)) as Config
+}
+
+/** One line per setting, for `--help` and the README's table. */
+export function describeSettings(): { variable: string; fallback: string; description: string; expected: string }[] {
+  return Object.values(settings).map(({ variable, fallback, description, expected }) => ({ variable, fallback, description, expected }))
+}
