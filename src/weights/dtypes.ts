@@ -3,19 +3,19 @@
  * Files are little-endian, and so is every machine that ONNX Runtime for Node runs on: bytes become typed arrays as they are.
  */
 
-interface ArrayOf {
-  readonly I64: BigInt64Array<ArrayBuffer>
-  readonly F32: Float32Array<ArrayBuffer>
-  readonly I32: Int32Array<ArrayBuffer>
+interface ArrayOf<B extends ArrayBufferLike> {
+  readonly I64: BigInt64Array<B>
+  readonly F32: Float32Array<B>
+  readonly I32: Int32Array<B>
   /** Raw bits: the upper half of a float32. `toFloat32` converts. */
-  readonly BF16: Uint16Array<ArrayBuffer>
-  readonly F16: Float16Array<ArrayBuffer>
-  readonly U8: Uint8Array<ArrayBuffer>
+  readonly BF16: Uint16Array<B>
+  readonly F16: Float16Array<B>
+  readonly U8: Uint8Array<B>
 }
 
-export type Dtype = keyof ArrayOf
+export type Dtype = keyof ArrayOf<ArrayBuffer>
 export type FloatDtype = 'F32' | 'F16' | 'BF16'
-export type TensorArray<D extends Dtype = Dtype> = ArrayOf[D]
+export type TensorArray<D extends Dtype = Dtype, B extends ArrayBufferLike = ArrayBuffer> = ArrayOf<B>[D]
 
 /** In the order in which the reference serialiser lays tensors out: its enumeration of dtypes, backwards. */
 export const dtypes = ['I64', 'F32', 'I32', 'BF16', 'F16', 'U8'] as const satisfies readonly Dtype[]
@@ -29,7 +29,7 @@ export const bytesPerElement: Readonly<Record<Dtype, 1 | 2 | 4 | 8>> = {
   U8: 1,
 }
 
-const arrays: { readonly [D in Dtype]: new (buffer: ArrayBuffer) => ArrayOf[D] } = {
+const arrays: { readonly [D in Dtype]: new (buffer: ArrayBuffer) => TensorArray<D> } = {
   I64: BigInt64Array,
   F32: Float32Array,
   I32: Int32Array,

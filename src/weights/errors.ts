@@ -3,6 +3,7 @@
 /** What kind of thing is wrong; stable, for programs. The message is for people. */
 export type Violation =
   | 'unreadable'
+  | 'unwritable'
   | 'truncated'
   | 'header_size'
   | 'header_text'
@@ -56,25 +57,4 @@ export class WeightsError extends Error {
 /** A name from a file as one short printable token: hostile headers must not fill a log. */
 export function quote(text: string): string {
   return JSON.stringify(text.length <= 160 ? text : `${text.slice(0, 157)}…`)
-}
-
-/** What the operating system said, in few words: `ENOENT` becomes `no such file`. */
-export function systemReason(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  switch ('code' in error ? error.code : undefined) {
-    case 'ENOENT':
-      return 'no such file'
-    case 'ENOTDIR':
-    case 'EISDIR':
-      return 'a folder where a file was expected, or the reverse'
-    case 'EACCES':
-    case 'EPERM':
-      return 'no permission'
-    case 'ENOSPC':
-      return 'no space left on the disk'
-    case 'ELOOP':
-      return 'symbolic links in a circle'
-    default:
-      return error.message
-  }
 }

@@ -8,15 +8,18 @@ export function toFloat32(values: TensorArray<FloatDtype>): Float32Array<ArrayBu
   return bfloat16ToFloat32(values)
 }
 
-export function fromFloat32(dtype: FloatDtype, values: Float32Array<ArrayBuffer>): TensorArray<FloatDtype> {
-  switch (dtype) {
-    case 'F32':
-      return values
-    case 'F16':
-      return new Float16Array(values)
-    case 'BF16':
-      return float32ToBfloat16(values)
-  }
+const narrow: { readonly [D in FloatDtype]: (values: Float32Array<ArrayBuffer>) => TensorArray<D> } = {
+  F32: (values) => values,
+  F16: (values) => new Float16Array(values),
+  BF16: float32ToBfloat16,
+}
+
+/** Float32 comes back as it is; BF16 is raw bits. What is too large for F16 becomes an infinity. */
+export function fromFloat32<D extends FloatDtype>(
+  dtype: D,
+  values: Float32Array<ArrayBuffer>,
+): TensorArray<D> {
+  return narrow[dtype](values)
 }
 
 /** @param values raw bfloat16 bits */

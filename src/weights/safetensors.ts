@@ -3,9 +3,10 @@
  * The format: https://huggingface.co/docs/safetensors/index#format
  */
 import { createHash } from 'node:crypto'
-import { open, realpath, type FileHandle } from 'node:fs/promises'
+import { open, type FileHandle } from 'node:fs/promises'
 import { arrayOf, isFloat, type Dtype, type FloatDtype, type TensorArray } from './dtypes.ts'
-import { systemReason, WeightsError } from './errors.ts'
+import { WeightsError } from './errors.ts'
+import { explained, resolveFile } from './files.ts'
 import { toFloat32 } from './floats.ts'
 import { checkHeaderSize, parseHeader, prefixBytes } from './safetensors-header.ts'
 
@@ -37,7 +38,7 @@ export interface SafetensorsFile {
  * @throws {WeightsError}
  */
 export async function openSafetensors(path: string): Promise<SafetensorsFile> {
-  return await withFile(path, async (handle, file) => {
+  return withFile(path, async (handle, file) => {
     const stats = await handle.stat()
     if (!stats.isFile()) {
       throw new WeightsError({
@@ -74,7 +75,7 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
  */
 export async function readTensor<D extends Dtype>(location: TensorLocation<D>): Promise<TensorArray<D>> {
   const { file, offset, length, dtype } = location
-  const bytes = await withFile(file, async (handle) => await readBytes(handle, offset, length, file))
+  const bytes = await withFile(file, (handle) => readBytes(handle, offset, length, file))
   return arrayOf(dtype, bytes.buffer)
 }
 
@@ -117,39 +118,15 @@ async function withFile<T>(path: string, use: (handle: FileHandle, file: string)
   }
 }
 
-/** @returns the absolute path without symbolic links */
-async function resolveFile(path: string): Promise<string> {
-  try {
-    return await realpath(path)
-  } catch (cause) {
-    throw new WeightsError({
-      violation: 'unreadable',
-      file: path,
-      expected: 'a file',
-      got: systemReason(cause),
-      cause,
-    })
-  }
-}
-
-async function openForReading(file: string): Promise<FileHandle> {
-  try {
-    return await open(file, 'r')
-  } catch (cause) {
-    throw new WeightsError({
-      violation: 'unreadable',
-      file,
-      expected: 'a readable file',
-      got: systemReason(cause),
-      cause,
-    })
-  }
+function openForReading(file: string): Promise<FileHandle> {
+  return explained(file, 'a readable file', open(file, 'r'))
 }
 
 /** One read call takes at most 2^31 − 1 bytes. */
 const largestRead = 2 ** 30
 
-async function readBytes(
+/** @throws {WeightsError} when the file ends before the bytes do */
+export async function readBytes(
   handle: FileHandle,
   offset: number,
   length: number,
@@ -158,19 +135,9 @@ async function readBytes(
   const bytes = new Uint8Array(length)
   let done = 0
   while (done < length) {
-    let bytesRead: number
-    try {
-      const size = Math.min(length - done, largestRead)
-      bytesRead = (await handle.read(bytes, done, size, offset + done)).bytesRead
-    } catch (cause) {
-      throw new WeightsError({
-        violation: 'unreadable',
-        file,
-        expected: 'readable bytes',
-        got: systemReason(cause),
-        cause,
-      })
-    }
+    const size = Math.min(length - done, largestRead)
+    const read = handle.read(bytes, done, size, offset + done)
+    const { bytesRead } = await explained(file, 'readable bytes', read)
     if (bytesRead === 0) {
       const got = `the end of the file at ${offset + done}`
       throw new WeightsError({
