@@ -1,0 +1,110 @@
+/**
+ * The primitives that a model is written in, in two lowerings side by side: `serve` emits ONNX Runtime's fused operators,
+ * `plain` nothing but elementary standard ones, which every provider computes alike and which have gradients.
+ *
+ * Shapes: B batch, S queries, T keys, H heads, d width of a head, D width, C channels, G groups.
+ */
+import {
+  Add,
+  Div,
+  InstanceNormalization,
+  LayerNormalization,
+  MatMul,
+  Mul,
+  MultiHeadAttention,
+  FastGelu,
+  QuickGelu,
+  ReduceMean,
+  Reshape,
+  Sigmoid,
+  SimplifiedLayerNormalization,
+  Softmax,
+  Sqrt,
+  Sub,
+  Tanh,
+  Transpose,
+} from '../graph/ops.ts'
+import { constant, integers, knownAxis, lastAxis, scalar, type Value } from '../graph/ir.ts'
+
+export interface Attention {
+  readonly query: Value // (B, S, H·d)
+  readonly key: Value // (B, T, H·d)
+  readonly value: Value // (B, T, H·d)
+  /** Added to the scores. */
+  readonly bias?: Value // (B | 1, H | 1, S, T)
+}
+
+export interface AttentionOptions {
+  readonly heads: number
+  readonly headWidth: number
+  readonly scale: number
+}
+
+export interface Lowering {
+  /** softmax(query · keyᵀ · scale + bias) · value, head by head: (B, S, H·d). */
+  attention(attention: Attention, options: AttentionOptions): Value
+  /** GELU with the tanh approximation. */
+  geluTanh(x: Value): Value
+  /** x · sigmoid(x). */
+  silu(x: Value): Value
+  /** (x − mean) / √(variance + ε) over the last axis, without parameters. */
+  layerNorm(x: Value, epsilon: number): Value
+  /** x / √(mean(x²) + ε) · weight over the last axis. */
+  rmsNorm(x: Value, weight: Value, epsilon: number): Value
+  /** (x − mean) / √(variance + ε) over the last axis of (B, G, elements of a group), without parameters. */
+  groupStandardise(x: Value, epsilon: number): Value
+}
+
+export type LoweringName = 'serve' | 'plain'
+
+const serve: Lowering = {
+  attention: (attention, { heads, scale }) => MultiHeadAttention(attention, { heads, scale }),
+  geluTanh: (x) => FastGelu(x),
+  silu: (x) => QuickGelu(x, 1),
+  layerNorm: (x, epsilon) => first(LayerNormalization(x, filled(lastAxis(x), 1), undefined, epsilon)),
+  rmsNorm: (x, weight, epsilon) => SimplifiedLayerNormalization(x, weight, epsilon),
+  groupStandardise: (x, epsilon) => {
+    const groups = knownAxis(x, 1)
+    return InstanceNormalization(x, filled(groups, 1), filled(groups, 0), epsilon)
+  },
+}
+
+const plain: Lowering = {
+  attention: ({ query, key, value, bias }, { heads, headWidth, scale }) => {
+    const split = (x: Value): Value => Reshape(x, integers(0, 0, heads, headWidth))
+    const scores = MatMul(
+      Mul(Transpose(split(query), [0, 2, 1, 3]), scalar(scale)), // (B, H, S, d)
+      Transpose(split(key), [0, 2, 3, 1]), // (B, H, d, T)
+    ) // (B, H, S, T)
+    const weights = Softmax(bias ? Add(scores, bias) : scores, { axis: -1 })
+    const mixed = MatMul(weights, Transpose(split(value), [0, 2, 1, 3])) // (B, H, S, d)
+    return Reshape(Transpose(mixed, [0, 2, 1, 3]), integers(0, 0, heads * headWidth))
+  },
+  geluTanh: (x) => {
+    const cubic = Mul(Mul(x, x), Mul(x, scalar(0.044715)))
+    const inner = Mul(Add(x, cubic), scalar(Math.sqrt(2 / Math.PI)))
+    return Mul(Mul(x, scalar(0.5)), Add(Tanh(inner), scalar(1)))
+  },
+  silu: (x) => Mul(x, Sigmoid(x)),
+  layerNorm: standardise,
+  rmsNorm: (x, weight, epsilon) =>
+    Mul(Div(x, Sqrt(Add(ReduceMean(Mul(x, x), [-1]), scalar(epsilon)))), weight),
+  groupStandardise: standardise,
+}
+
+export const lowerings: Readonly<Record<LoweringName, Lowering>> = { serve, plain }
+
+/** (x − mean) / √(variance + ε) over the last axis. */
+function standardise(x: Value, epsilon: number): Value {
+  const centred = Sub(x, ReduceMean(x, [-1]))
+  const variance = ReduceMean(Mul(centred, centred), [-1])
+  return Div(centred, Sqrt(Add(variance, scalar(epsilon))))
+}
+
+const filled = (length: number, value: number): Value =>
+  constant('float32', [length], new Float32Array(length).fill(value))
+
+function first([value]: readonly Value[]): Value {
+  if (value === undefined) throw new TypeError('the operator has no output')
+  return value
+}

@@ -1,0 +1,222 @@
+/**
+ * PixArt-α's transformer (Chen et al. 2023, arXiv 2310.00426, figure 4) as diffusers' `Transformer2DModel` computes it: DiT
+ * blocks with cross-attention to the text and adaLN-single, that is one modulation from the timestep for all blocks, to which
+ * each adds its own table. It takes patch tokens and their coordinates, so that pictures of different shapes share a batch.
+ *
+ * Shapes: R rows, N image tokens, T text tokens, D width, p patch side, C latent channels.
+ */
+import { symbol } from '../graph/dimension.ts'
+import { constant, graph, input, integers, lastAxis, scalar, type Graph, type Value } from '../graph/ir.ts'
+import { Add, Concat, Cos, Expand, Gather, Mul, Reshape, Sin, Split, Sub, Transpose, Unsqueeze } from '../graph/ops.ts'
+import { Scope } from '../graph/scope.ts'
+import { ConfigReader, type ConfigFields } from './config-reader.ts'
+import { affine, linear } from './layers.ts'
+import { lowerings, type Lowering, type LoweringName } from './lowering.ts'
+
+export interface PixArtConfig {
+  readonly heads: number
+  readonly headWidth: number
+  readonly layers: number
+  readonly patchSize: number
+  readonly inChannels: number
+  readonly outChannels: number
+  readonly captionWidth: number
+  readonly attentionBias: boolean
+  readonly epsilon: number
+  /** Side of the latents that the model was made for. */
+  readonly sampleSize: number
+  /** Divides the position grid. */
+  readonly interpolationScale: number
+  /** Conditioned on the picture's resolution and aspect ratio as well. */
+  readonly microConditioned: boolean
+}
+
+/** @throws {ModelConfigError} naming the field that is wrong or not covered */
+export function readPixArtConfig(json: ConfigFields): PixArtConfig {
+  const config = new ConfigReader('transformer', json)
+  config.require('norm_type', 'ada_norm_single')
+  config.require('activation_fn', 'gelu-approximate')
+  config.require('norm_elementwise_affine', false)
+  const [heads, headWidth] = [config.integer('num_attention_heads'), config.integer('attention_head_dim')]
+  config.require('cross_attention_dim', heads * headWidth)
+  const inChannels = config.integer('in_channels')
+  const sampleSize = config.integer('sample_size')
+  return {
+    heads,
+    headWidth,
+    layers: config.integer('num_layers'),
+    patchSize: config.integer('patch_size'),
+    inChannels,
+    outChannels: config.integer('out_channels', inChannels),
+    captionWidth: config.integer('caption_channels'),
+    attentionBias: config.boolean('attention_bias', false),
+    epsilon: config.number('norm_eps', 1e-5),
+    sampleSize,
+    interpolationScale: config.number('interpolation_scale', Math.max(Math.floor(sampleSize / 64), 1)),
+    microConditioned: config.boolean('use_additional_conditions', sampleSize === 128),
+  }
+}
+
+/** Buffers that checkpoints of some diffusers versions carry and that serving never reads. */
+export const pixartOptional: ReadonlySet<string> = new Set(['caption_projection.y_embedding', 'pos_embed.pos_embed'])
+
+const frequencyWidth = 256
+const paddingPenalty = -10000
+
+/**
+ * tokens (R, N, C·p·p) in the order (C, p, p); coords (R, N, 2), height and width coordinate as `pixartCoordinate` scales them;
+ * timestep (R); text (R, T, captionWidth); mask (R, T), 1 for tokens and 0 for padding; when micro-conditioned also
+ * resolution (R, 2), height and width in pixels, and aspect_ratio (R, 1) → output (R, N, outC·p·p) in the order (outC, p, p).
+ * With learned variance the first C·p·p numbers of a token are the noise prediction. All float32.
+ */
+export function pixart(config: PixArtConfig, lowering: LoweringName): Graph {
+  const { patchSize, inChannels, captionWidth, microConditioned, layers, epsilon } = config
+  const [R, N, T] = [symbol('R'), symbol('N'), symbol('T')]
+  const width = config.heads * config.headWidth
+  const tokens = input('tokens', 'float32', [R, N, inChannels * patchSize ** 2])
+  const coords = input('coords', 'float32', [R, N, 2])
+  const timestep = input('timestep', 'float32', [R])
+  const text = input('text', 'float32', [R, T, captionWidth])
+  const mask = input('mask', 'float32', [R, T])
+  const resolution = input('resolution', 'float32', [R, 2])
+  const aspectRatio = input('aspect_ratio', 'float32', [R, 1])
+  const ops = lowerings[lowering]
+  const model = Scope.root()
+
+  const adaln = model.at('adaln_single')
+  let embedded = timestepEmbedding(adaln.at('emb', 'timestep_embedder'), timestep, width, ops) // (R, D)
+  if (microConditioned) {
+    embedded = Add(embedded, sizeEmbedding(adaln.at('emb'), resolution, aspectRatio, width, ops))
+  }
+  const modulation = linear(adaln.at('linear'), ops.silu(embedded), 6 * width) // (R, 6·D)
+
+  const caption = captionProjection(model.at('caption_projection'), text, width, ops) // (R, T, D)
+  const captionBias = Expand(paddingBias(mask), model.shape([R, 1, N, T], tokens, mask)) // (R, 1, N, T)
+
+  let hidden: Value = Add(patchEmbedding(model.at('pos_embed'), tokens, config), positionEmbedding(coords, width)) // (R, N, D)
+  for (let i = 0; i < layers; i++) {
+    hidden = block(model.at('transformer_blocks', i), hidden, { modulation, caption, captionBias }, config, ops)
+  }
+
+  const table = model.parameter('scale_shift_table', [2, width])
+  const [shift, scale] = chunks(Add(table, Unsqueeze(embedded, [1])), 2) // (R, 1, D) each
+  const output = projectOut(model.at('proj_out'), modulate(ops.layerNorm(hidden, epsilon), shift, scale), config)
+  const inputs = [tokens, coords, timestep, text, mask, ...(microConditioned ? [resolution, aspectRatio] : [])]
+  return graph('pixart', inputs, { output })
+}
+
+interface Conditions {
+  readonly modulation: Value // (R, 6·D)
+  readonly caption: Value // (R, T, D)
+  readonly captionBias: Value // (R, 1, N, T)
+}
+
+/** Self-attention and feed-forward modulated and gated by the timestep; cross-attention between them is neither. */
+function block(scope: Scope, x: Value, { modulation, caption, captionBias }: Conditions, config: PixArtConfig, ops: Lowering): Value {
+  const { epsilon } = config
+  const width = lastAxis(x)
+  const table = scope.parameter('scale_shift_table', [6, width])
+  const [shiftAttention, scaleAttention, gateAttention, shiftFeedForward, scaleFeedForward, gateFeedForward] = chunks(
+    Add(Reshape(modulation, integers(0, 6, width)), table), // (R, 6, D)
+    6,
+  )
+
+  const queries = modulate(ops.layerNorm(x, epsilon), shiftAttention, scaleAttention)
+  const attended = Add(x, Mul(gateAttention, attention(scope.at('attn1'), queries, queries, undefined, config, ops)))
+  const informed = Add(attended, attention(scope.at('attn2'), attended, caption, captionBias, config, ops))
+  const features = modulate(ops.layerNorm(informed, epsilon), shiftFeedForward, scaleFeedForward)
+  return Add(informed, Mul(gateFeedForward, feedForward(scope.at('ff', 'net'), features, ops))) // (R, N, D)
+}
+
+function attention(
+  scope: Scope,
+  x: Value,
+  context: Value,
+  bias: Value | undefined,
+  { heads, headWidth, attentionBias }: PixArtConfig,
+  ops: Lowering,
+): Value {
+  const project = (name: string, from: Value): Value =>
+    linear(scope.at(name), from, heads * headWidth, { bias: attentionBias })
+  const mixed = ops.attention(
+    {
+      query: project('to_q', x),
+      key: project('to_k', context),
+      value: project('to_v', context),
+      ...(bias ? { bias } : {}),
+    },
+    { heads, headWidth, scale: 1 / Math.sqrt(headWidth) },
+  )
+  return linear(scope.at('to_out', 0), mixed, heads * headWidth)
+}
+
+function feedForward(scope: Scope, x: Value, ops: Lowering): Value {
+  const width = lastAxis(x)
+  return linear(scope.at(2), ops.geluTanh(linear(scope.at(0, 'proj'), x, 4 * width)), width)
+}
+
+const modulate = (x: Value, shift: Value, scale: Value): Value => Add(Mul(x, Add(scale, scalar(1))), shift)
+
+/** The patches' convolution as a product: a token holds its patch in the order of the kernel's (C, p, p). */
+function patchEmbedding(scope: Scope, tokens: Value, { inChannels, patchSize, heads, headWidth }: PixArtConfig): Value {
+  const width = heads * headWidth
+  const proj = scope.at('proj')
+  const kernel = proj.parameter('weight', [width, inChannels, patchSize, patchSize])
+  return affine(proj, tokens, Reshape(kernel, integers(width, -1)), proj.parameter('bias', [width])) // (R, N, D)
+}
+
+/** diffusers orders an output patch (p, p, outC); (outC, p, p) puts the noise prediction first. */
+function projectOut(scope: Scope, x: Value, { outChannels, patchSize }: PixArtConfig): Value {
+  const width = lastAxis(x)
+  const area = patchSize ** 2
+  const weight = scope.parameter('weight', [area * outChannels, width])
+  const bias = scope.parameter('bias', [area * outChannels])
+  const channelsFirst = Transpose(Reshape(weight, integers(area, outChannels, width)), [1, 0, 2])
+  return affine(
+    scope,
+    x,
+    Reshape(channelsFirst, integers(-1, width)),
+    Reshape(Transpose(Reshape(bias, integers(area, outChannels)), [1, 0]), integers(-1)),
+  ) // (R, N, outC·p·p)
+}
+
+/** Sines and cosines of the width coordinate, then of the height coordinate: (R, N, D). */
+function positionEmbedding(coords: Value, width: number): Value {
+  const count = width / 4
+  const frequencies = Float32Array.from({ length: count }, (_, i) => 10000 ** (-i / count))
+  const widthFirst = Unsqueeze(Gather(coords, integers(1, 0), { axis: 2 }), [3]) // (R, N, 2, 1)
+  const angles = Mul(widthFirst, constant('float32', [count], frequencies)) // (R, N, 2, D/4)
+  return Reshape(Concat([Sin(angles), Cos(angles)], { axis: 3 }), integers(0, 0, width))
+}
+
+/** Sinusoids of a number (Ho et al. 2020, as diffusers: cosines first, no frequency shift) through a small MLP: (…, width). */
+function timestepEmbedding(scope: Scope, timestep: Value, width: number, ops: Lowering): Value {
+  const half = frequencyWidth / 2
+  const { fround } = Math
+  const frequencies = Float32Array.from({ length: half }, (_, i) => Math.exp(fround(fround(-Math.log(10000)) * i) / half))
+  const angles = Mul(Unsqueeze(timestep, [timestep.shape.length]), constant('float32', [half], frequencies)) // (…, 128)
+  const sinusoids = Concat([Cos(angles), Sin(angles)], { axis: -1 }) // (…, 256)
+  return linear(scope.at('linear_2'), ops.silu(linear(scope.at('linear_1'), sinusoids, width)), width)
+}
+
+/** Height, width and aspect ratio, a third of the width each: (R, D). */
+function sizeEmbedding(scope: Scope, resolution: Value, aspectRatio: Value, width: number, ops: Lowering): Value {
+  const embed = (name: string, sizes: Value): Value =>
+    Reshape(timestepEmbedding(scope.at(name), sizes, width / 3, ops), integers(0, -1))
+  return Concat([embed('resolution_embedder', resolution), embed('aspect_ratio_embedder', aspectRatio)], { axis: 1 })
+}
+
+function captionProjection(scope: Scope, text: Value, width: number, ops: Lowering): Value {
+  return linear(scope.at('linear_2'), ops.geluTanh(linear(scope.at('linear_1'), text, width)), width) // (R, T, D)
+}
+
+const paddingBias = (mask: Value): Value => Unsqueeze(Mul(Sub(scalar(1), mask), scalar(paddingPenalty)), [1, 2]) // (R, 1, 1, T)
+
+/** (R, n, D) → n values (R, 1, D). */
+function chunks<Count extends 2 | 6>(x: Value, count: Count): Chunks[Count] {
+  return Split(x, { axis: 1, num_outputs: count }) as unknown as Chunks[Count]
+}
+interface Chunks {
+  2: readonly [Value, Value]
+  6: readonly [Value, Value, Value, Value, Value, Value]
+}

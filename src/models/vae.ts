@@ -1,0 +1,180 @@
+/**
+ * The autoencoder of latent diffusion (Rombach et al. 2022, arXiv 2112.10752, appendix G; Kingma & Welling 2014 for the Gaussian
+ * code) as diffusers' `AutoencoderKL` computes it: residual convolutions over halving (encoder) or doubling (decoder) sizes,
+ * with one attention over all positions at the smallest.
+ *
+ * Shapes: B pictures, C channels, h × w latents, H × W size at hand, G groups.
+ */
+import { multiply, symbol, type Dimension } from '../graph/dimension.ts'
+import { constant, graph, input, integers, knownAxis, scalar, type Graph, type Value } from '../graph/ir.ts'
+import { Add, Clip, Mul, Reshape, Resize, Split, Transpose, Unsqueeze } from '../graph/ops.ts'
+import { Scope } from '../graph/scope.ts'
+import { ConfigReader, type ConfigFields } from './config-reader.ts'
+import { conv2d, linear, reshape } from './layers.ts'
+import { lowerings, type Lowering, type LoweringName } from './lowering.ts'
+
+export interface VaeConfig {
+  readonly imageChannels: number
+  readonly latentChannels: number
+  /** Channels at each size, from the largest. */
+  readonly channels: readonly number[]
+  readonly layersPerBlock: number
+  readonly groups: number
+  /** Latents are the code times this. */
+  readonly scalingFactor: number
+}
+
+/** @throws {ModelConfigError} naming the field that is wrong or not covered */
+export function readVaeConfig(json: ConfigFields): VaeConfig {
+  const config = new ConfigReader('vae', json)
+  config.require('act_fn', 'silu')
+  config.requireEach('down_block_types', 'DownEncoderBlock2D')
+  config.requireEach('up_block_types', 'UpDecoderBlock2D')
+  config.require('out_channels', config.integer('in_channels', 3))
+  config.require('mid_block_add_attention', true)
+  config.require('use_quant_conv', true)
+  config.require('use_post_quant_conv', true)
+  config.require('latents_mean', null)
+  config.require('shift_factor', null)
+  return {
+    imageChannels: config.integer('in_channels', 3),
+    latentChannels: config.integer('latent_channels', 4),
+    channels: config.integers('block_out_channels'),
+    layersPerBlock: config.integer('layers_per_block', 1),
+    groups: config.integer('norm_num_groups', 32),
+    scalingFactor: config.number('scaling_factor', 0.18215),
+  }
+}
+
+/** Pixels along one side of a latent. */
+export const vaeDownsampling = ({ channels }: VaeConfig): number => 2 ** (channels.length - 1)
+
+const epsilon = 1e-6
+
+/** image float32 (B, 3, 8·h, 8·w) in −1 … 1 → mean and logvar (B, 4, h, w) of the code, not yet scaled. */
+export function vaeEncoder(config: VaeConfig, lowering: LoweringName): Graph {
+  const side = (name: string): Dimension => multiply(symbol(name), vaeDownsampling(config))
+  const image = input('image', 'float32', [symbol('B'), config.imageChannels, side('h'), side('w')])
+  const { layersPerBlock, channels, latentChannels } = config
+  const layers = new Layers(config, lowerings[lowering])
+  const model = Scope.root()
+  const encoder = model.at('encoder')
+
+  let x: Value = conv2d(encoder.at('conv_in'), image, { channels: widest(channels, 0), kernel: 3 }) // (B, C, H, W)
+  for (const [i, width] of channels.entries()) {
+    const block = encoder.at('down_blocks', i)
+    for (let j = 0; j < layersPerBlock; j++) x = layers.residual(block.at('resnets', j), x, width)
+    if (i < channels.length - 1) x = halve(block.at('downsamplers', 0, 'conv'), x)
+  }
+  x = layers.middle(encoder.at('mid_block'), x)
+  x = layers.normalisedSilu(encoder.at('conv_norm_out'), x)
+  x = conv2d(encoder.at('conv_out'), x, { channels: 2 * latentChannels, kernel: 3 })
+  x = conv2d(model.at('quant_conv'), x, { channels: 2 * latentChannels, kernel: 1 }) // (B, 2·4, h, w)
+  const [mean, logvar] = Split(x, { axis: 1, num_outputs: 2 })
+  if (mean === undefined || logvar === undefined) throw new TypeError('a split in two has two parts')
+  return graph('vae_encoder', [image], { mean, logvar: Clip(logvar, scalar(-30), scalar(20)) })
+}
+
+/** latents float32 (B, 4, h, w), already divided by the scaling factor → image (B, 3, 8·h, 8·w), about −1 … 1. */
+export function vaeDecoder(config: VaeConfig, lowering: LoweringName): Graph {
+  const latents = input('latents', 'float32', [symbol('B'), config.latentChannels, symbol('h'), symbol('w')])
+  const { layersPerBlock, channels, latentChannels, imageChannels } = config
+  const layers = new Layers(config, lowerings[lowering])
+  const model = Scope.root()
+  const decoder = model.at('decoder')
+
+  let x: Value = conv2d(model.at('post_quant_conv'), latents, { channels: latentChannels, kernel: 1 })
+  x = conv2d(decoder.at('conv_in'), x, { channels: widest(channels, -1), kernel: 3 }) // (B, C, h, w)
+  x = layers.middle(decoder.at('mid_block'), x)
+  for (const [i, width] of channels.toReversed().entries()) {
+    const block = decoder.at('up_blocks', i)
+    for (let j = 0; j <= layersPerBlock; j++) x = layers.residual(block.at('resnets', j), x, width)
+    if (i < channels.length - 1) x = double(block.at('upsamplers', 0, 'conv'), x)
+  }
+  x = layers.normalisedSilu(decoder.at('conv_norm_out'), x)
+  const image = conv2d(decoder.at('conv_out'), x, { channels: imageChannels, kernel: 3 }) // (B, 3, 8·h, 8·w)
+  return graph('vae_decoder', [latents], { image })
+}
+
+/** What encoder and decoder are made of. */
+class Layers {
+  readonly #groups: number
+  readonly #ops: Lowering
+
+  constructor({ groups }: VaeConfig, ops: Lowering) {
+    this.#groups = groups
+    this.#ops = ops
+  }
+
+  /** Two residual layers with attention between them: (B, C, h, w) → the same. */
+  middle(scope: Scope, x: Value): Value {
+    const width = knownAxis(x, 1)
+    const first = this.residual(scope.at('resnets', 0), x, width)
+    return this.residual(scope.at('resnets', 1), this.#attention(scope.at('attentions', 0), first), width)
+  }
+
+  /** (B, C, H, W) → (B, channels, H, W) */
+  residual(scope: Scope, x: Value, channels: number): Value {
+    const first = conv2d(scope.at('conv1'), this.normalisedSilu(scope.at('norm1'), x), { channels, kernel: 3 })
+    const second = conv2d(scope.at('conv2'), this.normalisedSilu(scope.at('norm2'), first), { channels, kernel: 3 })
+    const same = knownAxis(x, 1) === channels
+    return Add(same ? x : conv2d(scope.at('conv_shortcut'), x, { channels, kernel: 1 }), second)
+  }
+
+  normalisedSilu(scope: Scope, x: Value): Value {
+    return this.#ops.silu(this.#groupNorm(scope, x))
+  }
+
+  /** Group normalisation (Wu & He 2018, arXiv 1803.08494). */
+  #groupNorm(scope: Scope, x: Value): Value {
+    const channels = knownAxis(x, 1)
+    const standard = this.#ops.groupStandardise(Reshape(x, integers(0, this.#groups, -1)), epsilon) // (B, G, C/G·H·W)
+    const perChannel = (name: string): Value => Unsqueeze(scope.parameter(name, [channels]), [1, 2]) // (C, 1, 1)
+    return Add(Mul(reshape(scope, standard, x.shape, x), perChannel('weight')), perChannel('bias')) // (B, C, H, W)
+  }
+
+  /** One head over all positions, added to what came in. */
+  #attention(scope: Scope, x: Value): Value {
+    const channels = knownAxis(x, 1)
+    const positions = Reshape(this.#groupNorm(scope.at('group_norm'), x), integers(0, 0, -1)) // (B, C, h·w)
+    const rows = Transpose(positions, [0, 2, 1]) // (B, h·w, C)
+    const project = (name: string): Value => linear(scope.at(name), rows, channels)
+    const mixed = this.#ops.attention(
+      { query: project('to_q'), key: project('to_k'), value: project('to_v') },
+      { heads: 1, headWidth: channels, scale: 1 / Math.sqrt(channels) },
+    )
+    const attended = linear(scope.at('to_out', 0), mixed, channels) // (B, h·w, C)
+    return Add(x, reshape(scope, Transpose(attended, [0, 2, 1]), x.shape, x))
+  }
+}
+
+/** Pads on the right and below only. */
+const halve = (scope: Scope, x: Value): Value =>
+  conv2d(scope, x, { channels: knownAxis(x, 1), kernel: 3, stride: 2, pads: [0, 0, 1, 1] })
+
+function double(scope: Scope, x: Value): Value {
+  const nearest = { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' }
+  const doubled = Resize(x, constant('float32', [4], [1, 1, 2, 2]), nearest)
+  return conv2d(scope, doubled, { channels: knownAxis(x, 1), kernel: 3 })
+}
+
+function widest(channels: readonly number[], at: number): number {
+  const width = channels.at(at)
+  if (width === undefined) throw new TypeError('there must be at least one block')
+  return width
+}
+
+/** Names that checkpoints of before diffusers 0.18 give the attention's parameters. */
+const earlierNames = { to_q: 'query', to_k: 'key', to_v: 'value', 'to_out.0': 'proj_attn' } as const
+
+/** Expected key → the keys that older checkpoints have instead. */
+export const vaeAliases: ReadonlyMap<string, readonly string[]> = new Map(
+  ['encoder', 'decoder'].flatMap((half) =>
+    Object.entries(earlierNames).flatMap(([now, before]) =>
+      ['weight', 'bias'].map((part): [string, string[]] => {
+        const attention = `${half}.mid_block.attentions.0`
+        return [`${attention}.${now}.${part}`, [`${attention}.${before}.${part}`]]
+      }),
+    ),
+  ),
+)
