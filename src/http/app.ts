@@ -1,0 +1,162 @@
+/** Builds the HTTP application out of its parts. It never listens: whoever calls it does, and closes it. */
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import Fastify, {
+  LogController,
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify'
+import { pino } from 'pino'
+import type { Config } from '../config.ts'
+import type { GenerationService } from '../generation/service.ts'
+import { answerClientError } from './client-error.ts'
+import {
+  listOperations,
+  methodsOf,
+  readContract,
+  registerOperations,
+  type ContractDocument,
+} from './contract.ts'
+import { ApiError, asApiError } from './errors.ts'
+import { createLifecycle } from './lifecycle.ts'
+import { refuseForeign } from './local-only.ts'
+import type { RouteDependencies } from './routes/dependencies.ts'
+import { generateImages } from './routes/generate-images.ts'
+import { getImage, getImageContent } from './routes/images.ts'
+import { getModel, listModels } from './routes/models.ts'
+import { getContract, getLiveness, getReadiness } from './routes/service.ts'
+import { createAjv, validatorCompiler } from './validation.ts'
+
+export interface AppDependencies {
+  readonly generation: GenerationService
+  readonly config: Config
+  readonly logger?: FastifyBaseLogger
+  /** How long `close()` lets waiting requests wait on before they are answered with 503. */
+  readonly drainMs?: number
+  /** Called before the routes are registered; tests hang their checks here. */
+  readonly extend?: (app: FastifyInstance) => Promise<void>
+}
+
+/** Enough for the two longest prompts with every character escaped as a surrogate pair (2 × 4,000 × 12 bytes). */
+const bodyLimitBytes = 256 * 1024
+
+/** @throws when openapi.yaml and the handlers do not match */
+export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
+  const { generation, config, drainMs = 5_000 } = dependencies
+  const contract = readContract()
+  const lifecycle = createLifecycle()
+  const app: FastifyInstance = Fastify({
+    loggerInstance: dependencies.logger ?? pino({ level: config.logLevel }),
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
+    bodyLimit: bodyLimitBytes,
+    genReqId: chooseRequestId,
+    // Fastify's own answer has another shape; the hook below gives ours.
+    return503OnClosing: false,
+    frameworkErrors: (error, request, reply) =>
+      sendError(error, request as FastifyRequest, reply as unknown as FastifyReply),
+    clientErrorHandler: answerClientError,
+    routerOptions: { maxParamLength: 256 },
+  })
+
+  app.removeContentTypeParser('text/plain')
+  app.setValidatorCompiler(validatorCompiler(createAjv()))
+  // Answers are checked in tests; in service nothing may be stripped from them.
+  app.setSerializerCompiler(() => (value) => JSON.stringify(value))
+  app.setErrorHandler(sendError)
+  app.setNotFoundHandler((request, reply) =>
+    sendError(unknownRoute(request, contract.document), request, reply),
+  )
+
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id)
+    refuseForeign(request, config)
+    if (lifecycle.isClosing)
+      throw new ApiError('shutting_down', 'The server is shutting down', { headers: { 'retry-after': '5' } })
+  })
+  app.addHook('preValidation', async (request) => {
+    refuseUnknownQuery(request)
+    requireJsonBody(request)
+  })
+  app.addHook('onSend', async (_request, reply) => {
+    // Connections that stay open would keep the server from closing.
+    if (lifecycle.isClosing) reply.header('connection', 'close')
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    const { method, routeOptions, log } = request
+    log.info(
+      {
+        method,
+        route: routeOptions.url,
+        status: reply.statusCode,
+        durationMs: Math.round(reply.elapsedTime),
+      },
+      'answered',
+    )
+  })
+  app.addHook('preClose', async () => lifecycle.close(drainMs))
+  app.addHook('onClose', async () => lifecycle.closed())
+
+  await dependencies.extend?.(app)
+  const routes: RouteDependencies = { generation, config, contract, lifecycle, startedAt: new Date() }
+  await registerOperations(app, contract, {
+    generateImages: generateImages(routes),
+    getImage: getImage(routes),
+    getImageContent: getImageContent(routes),
+    listModels: listModels(routes),
+    getModel: getModel(routes),
+    getLiveness: getLiveness(),
+    getReadiness: getReadiness(routes),
+    getContract: getContract(routes),
+  })
+  return app
+}
+
+/** @returns the client's own request id where it is fit for logs and headers */
+function chooseRequestId({ headers }: Pick<IncomingMessage, 'headers'>): string {
+  const given = headers['x-request-id']
+  return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : `req_${randomUUID()}`
+}
+
+function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const error = asApiError(thrown)
+  const { status, code, param } = error
+  if (code === 'internal_error') request.log.error({ err: error.cause }, 'request failed')
+  else request.log.debug({ code, param }, 'request refused')
+  void reply
+    .code(status)
+    .headers({ 'x-request-id': request.id, ...error.headers })
+    .type('application/json')
+    .send(error.toBody(request.id))
+}
+
+function unknownRoute({ method, url }: FastifyRequest, document: ContractDocument): ApiError {
+  const path = url.replace(/[?#].*$/s, '')
+  const allowed = methodsOf(document, path)
+  if (allowed.length > 0) {
+    const message = `${method} ${path}: expected ${allowed.join(' or ')}`
+    return new ApiError('method_not_allowed', message, { headers: { allow: allowed.join(', ') } })
+  }
+  const routes = listOperations(document).map((operation) => `${operation.method} ${operation.path}`)
+  return new ApiError('unknown_url', `${method} ${path}: expected one of ${routes.join(', ')}`)
+}
+
+function refuseUnknownQuery({ query, routeOptions }: FastifyRequest): void {
+  const schema = routeOptions.schema?.querystring as { properties?: object } | undefined
+  const known = Object.keys(schema?.properties ?? {})
+  const unknown = Object.keys(query as object).find((name) => !known.includes(name))
+  if (unknown === undefined || routeOptions.url === undefined) return
+  const expected = known.length === 0 ? 'no query parameters' : `only ${known.join(', ')}`
+  throw new ApiError('unknown_parameter', `${unknown}: expected ${expected} here`, { param: unknown })
+}
+
+/** Fastify validates a body by its media type, so that a body of none would pass unseen. */
+function requireJsonBody({ routeOptions, mediaType, body }: FastifyRequest): void {
+  if (routeOptions.schema?.body === undefined || mediaType === 'application/json') return
+  if (body === undefined)
+    throw new ApiError('malformed_json', 'body: expected a JSON object, got nothing', { param: 'body' })
+  throw new ApiError('unsupported_media_type', 'Content-Type: expected application/json', {
+    param: 'Content-Type',
+  })
+}

@@ -1,0 +1,117 @@
+/** Reads openapi.yaml, the one source of routes, validation and handler types, and puts handlers behind its operations. */
+import { readFileSync } from 'node:fs'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import openapiGlue from 'fastify-openapi-glue'
+import { parse } from 'yaml'
+import type { components, operations } from '../sdk/schema.ts'
+import type { JsonSchema } from './validation.ts'
+
+export type OperationId = keyof operations
+
+type JsonBody<O extends OperationId> = operations[O] extends {
+  requestBody: { content: { 'application/json': infer B } }
+}
+  ? B
+  : undefined
+type PathParams<O extends OperationId> = operations[O]['parameters'] extends { path: infer P } ? P : unknown
+type JsonAnswer<O extends OperationId> = operations[O] extends {
+  responses: { 200: { content: { 'application/json': infer A } } }
+}
+  ? A
+  : FastifyReply
+
+export type ContractRequest<O extends OperationId> = FastifyRequest<{
+  Body: JsonBody<O>
+  Params: PathParams<O>
+}>
+
+/** Answers one operation: with its JSON body, or through `reply` where the answer is not JSON. */
+export type Handler<O extends OperationId> = (
+  request: ContractRequest<O>,
+  reply: FastifyReply,
+) => Promise<JsonAnswer<O>>
+export type Handlers = { readonly [O in OperationId]: Handler<O> }
+
+interface Operation {
+  readonly operationId: string
+}
+
+export interface ContractDocument {
+  readonly paths: Readonly<Record<string, Readonly<Partial<Record<string, Operation>>>>>
+  readonly components: { readonly schemas: Readonly<Record<string, JsonSchema>> }
+}
+
+export interface Contract {
+  /** The file as it is, for those who ask for it. */
+  readonly text: string
+  readonly document: ContractDocument
+}
+
+export function readContract(): Contract {
+  const text = readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8')
+  return { text, document: parse(text) as ContractDocument }
+}
+
+const methods = ['get', 'put', 'post', 'delete', 'patch'] as const
+
+/** @returns every operation of the document with its method and path */
+export function listOperations({
+  paths,
+}: ContractDocument): { method: string; path: string; operationId: string }[] {
+  return Object.entries(paths).flatMap(([path, item]) =>
+    methods.flatMap((method) => {
+      const operation = item[method]
+      return operation ? [{ method: method.toUpperCase(), path, operationId: operation.operationId }] : []
+    }),
+  )
+}
+
+/**
+ * Registers a route for every operation.
+ * @throws when an operation has no handler, or a handler no operation: such a server must not start
+ */
+export async function registerOperations(
+  app: FastifyInstance,
+  { document }: Contract,
+  handlers: Handlers,
+): Promise<void> {
+  const promised = new Set(listOperations(document).map(({ operationId }) => operationId))
+  const missing = [...promised].filter((id) => !Object.hasOwn(handlers, id))
+  const extra = Object.keys(handlers).filter((id) => !promised.has(id))
+  if (missing.length > 0)
+    throw new Error(`openapi.yaml promises operations without a handler: ${missing.join(', ')}`)
+  if (extra.length > 0)
+    throw new Error(`handlers for operations that openapi.yaml does not have: ${extra.join(', ')}`)
+  await app.register(openapiGlue, { specification: document, serviceHandlers: handlers })
+}
+
+/** @returns the methods that a path answers to, none when the contract does not know it */
+export function methodsOf(document: ContractDocument, path: string): string[] {
+  const known = listOperations(document)
+    .filter((operation) =>
+      new RegExp(`^${operation.path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(path),
+    )
+    .flatMap(({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))
+  return [...new Set(known)]
+}
+
+type Schemas = components['schemas']
+
+/**
+ * Fills what a body leaves out (or gives as null, which means the same) from the defaults of its schema.
+ * @throws when the schema has no default for one of the names
+ */
+export function withDefaults<S extends keyof Schemas, K extends keyof Schemas[S] & string>(
+  { document }: Contract,
+  schemaName: S,
+  body: Schemas[S],
+  names: readonly K[],
+): { [N in K]: NonNullable<Schemas[S][N]> } {
+  const properties = document.components.schemas[schemaName]?.properties
+  const filled = names.map((name) => {
+    const value = body[name] ?? properties?.[name]?.default
+    if (value === undefined) throw new Error(`${schemaName}.${name} has no default in openapi.yaml`)
+    return [name, value]
+  })
+  return Object.fromEntries(filled) as { [N in K]: NonNullable<Schemas[S][N]> }
+}

@@ -1,0 +1,114 @@
+/** The catalogue of everything that a request can be refused for, and how an error looks on the wire. */
+import type { SchemaError } from '../sdk/schema.ts'
+
+export type ErrorCode = SchemaError['error']['code']
+type ErrorType = SchemaError['error']['type']
+
+const request = 'invalid_request_error'
+
+/** Status and type of each code; the type names are OpenAI's. A test holds the codes against openapi.yaml. */
+export const errorCatalogue = {
+  malformed_request: { status: 400, type: request },
+  malformed_json: { status: 400, type: request },
+  missing_required_parameter: { status: 400, type: request },
+  unknown_parameter: { status: 400, type: request },
+  invalid_type: { status: 400, type: request },
+  invalid_value: { status: 400, type: request },
+  host_not_allowed: { status: 403, type: 'permission_error' },
+  origin_not_allowed: { status: 403, type: 'permission_error' },
+  unknown_url: { status: 404, type: request },
+  model_not_found: { status: 404, type: request },
+  image_not_found: { status: 404, type: request },
+  method_not_allowed: { status: 405, type: request },
+  request_timeout: { status: 408, type: request },
+  generation_cancelled: { status: 409, type: request },
+  body_too_large: { status: 413, type: request },
+  url_too_long: { status: 414, type: request },
+  unsupported_media_type: { status: 415, type: request },
+  range_not_satisfiable: { status: 416, type: request },
+  idempotency_conflict: { status: 422, type: 'idempotency_error' },
+  queue_full: { status: 429, type: 'rate_limit_error' },
+  headers_too_large: { status: 431, type: request },
+  internal_error: { status: 500, type: 'server_error' },
+  generation_failed: { status: 500, type: 'server_error' },
+  not_ready: { status: 503, type: 'server_error' },
+  shutting_down: { status: 503, type: 'server_error' },
+} as const satisfies Record<ErrorCode, { status: number; type: ErrorType }>
+
+interface ApiErrorOptions {
+  /** The field, parameter or header at fault. */
+  readonly param?: string
+  readonly headers?: Readonly<Record<string, string>>
+  /** For the log only. */
+  readonly cause?: unknown
+}
+
+/** An answer other than success. `message` goes to the client: it says what was expected and what came. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError'
+  readonly code: ErrorCode
+  readonly status: number
+  readonly param: string | null
+  readonly headers: Readonly<Record<string, string>>
+
+  constructor(code: ErrorCode, message: string, { param, headers = {}, cause }: ApiErrorOptions = {}) {
+    super(message, cause === undefined ? {} : { cause })
+    this.code = code
+    this.status = errorCatalogue[code].status
+    this.param = param ?? null
+    this.headers = headers
+  }
+
+  toBody(requestId: string): SchemaError {
+    const { message, param, code } = this
+    return { error: { message, type: errorCatalogue[code].type, param, code, request_id: requestId } }
+  }
+}
+
+/** What Fastify and its parsers throw, by their codes. Everything that is not named here is ours to answer for: 500. */
+const frameworkErrors: Record<string, { code: ErrorCode; message: string }> = {
+  FST_ERR_CTP_EMPTY_JSON_BODY: {
+    code: 'malformed_json',
+    message: 'body: expected a JSON object, got nothing',
+  },
+  FST_ERR_CTP_INVALID_JSON_BODY: {
+    code: 'malformed_json',
+    message: 'body: expected a JSON object, got text that is not JSON',
+  },
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: {
+    code: 'malformed_request',
+    message: 'Content-Length: expected the length of the body, got another number',
+  },
+  FST_ERR_CTP_BODY_TOO_LARGE: { code: 'body_too_large', message: 'body: larger than this server reads' },
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: {
+    code: 'unsupported_media_type',
+    message: 'Content-Type: expected application/json',
+  },
+  FST_ERR_BAD_URL: {
+    code: 'malformed_request',
+    message: 'URL: expected a percent-encoded path, got one that cannot be decoded',
+  },
+  FST_ERR_MAX_PARAM_LENGTH: {
+    code: 'url_too_long',
+    message: 'URL: a part of the path is longer than any id',
+  },
+}
+
+/** @returns the answer to any thrown value; what nobody foresaw becomes `internal_error` and keeps its text to the log */
+export function asApiError(thrown: unknown): ApiError {
+  if (thrown instanceof ApiError) return thrown
+  const { code, statusCode } = thrown as { code?: unknown; statusCode?: unknown }
+  const known = typeof code === 'string' ? frameworkErrors[code] : undefined
+  if (known) return new ApiError(known.code, known.message)
+  // The JSON parser's own errors (also its refusal of __proto__) carry no code of Fastify's.
+  if (thrown instanceof SyntaxError && statusCode === 400) {
+    return new ApiError('malformed_json', 'body: expected a JSON object, got text that is not JSON')
+  }
+  return new ApiError(
+    'internal_error',
+    'Something went wrong on the server; the log has the details under the request id',
+    {
+      cause: thrown,
+    },
+  )
+}

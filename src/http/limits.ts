@@ -1,0 +1,93 @@
+/** A valid body → what the generation is asked for: defaults, the model's name, the size, the seed, and what no schema can say. */
+import { randomInt } from 'node:crypto'
+import type { Config } from '../config.ts'
+import type { GenerationParameters } from '../generation/parameters.ts'
+import type { GenerationService } from '../generation/service.ts'
+import type { SchemaGenerateImagesRequest } from '../sdk/schema.ts'
+import { withDefaults, type Contract } from './contract.ts'
+import { ApiError } from './errors.ts'
+import { describeValue } from './validation.ts'
+
+type Model = GenerationService['models'][number]
+
+const minSide = 64
+/** Slices of one seed that can be reached, so that every picture of a request can also be made alone. */
+const maxSlices = 100
+
+interface Limits {
+  readonly contract: Contract
+  readonly config: Pick<Config, 'maxSide' | 'modelAliases'>
+  readonly models: readonly Model[]
+}
+
+/** @throws {ApiError} that names the field at fault */
+export function readParameters(body: SchemaGenerateImagesRequest, limits: Limits): GenerationParameters {
+  const { contract, config, models } = limits
+  const filled = withDefaults(contract, 'GenerateImagesRequest', body, [
+    'n',
+    'size',
+    'negative_prompt',
+    'seed_index',
+    'steps',
+    'guidance_scale',
+    'clean_caption',
+    'output_format',
+    'output_compression',
+  ])
+  if (filled.seed_index + filled.n > maxSlices) {
+    const message = `seed_index: expected at most ${maxSlices - filled.n} with n ${filled.n}, got ${filled.seed_index}`
+    throw new ApiError('invalid_value', message, { param: 'seed_index' })
+  }
+  const model = body.model == null ? firstOf(models) : resolveModel(body.model, models, config.modelAliases)
+  return {
+    model: model.name,
+    prompt: body.prompt,
+    negativePrompt: filled.negative_prompt,
+    ...readSize(filled.size, model, config.maxSide),
+    count: filled.n,
+    seed: body.seed ?? randomSeed(),
+    seedIndex: filled.seed_index,
+    steps: filled.steps,
+    guidanceScale: filled.guidance_scale,
+    scheduler: body.scheduler ?? model.defaultScheduler,
+    cleanCaption: filled.clean_caption,
+    format: filled.output_format,
+    compression: filled.output_compression,
+  }
+}
+
+function firstOf(models: readonly Model[]): Model {
+  const [model] = models
+  if (!model) throw new ApiError('not_ready', 'No model is loaded yet', { headers: { 'retry-after': '1' } })
+  return model
+}
+
+/**
+ * @param name a model's own name or an alias; aliases mean the first model
+ * @throws {ApiError} `model_not_found`
+ */
+export function resolveModel(name: string, models: readonly Model[], aliases: readonly string[]): Model {
+  const named = models.find((model) => model.name === name)
+  if (named) return named
+  if (aliases.includes(name)) return firstOf(models)
+  const names = [...models.map((model) => model.name), ...aliases].map((known) => JSON.stringify(known))
+  throw new ApiError(
+    'model_not_found',
+    `model: expected one of ${names.join(', ')}, got ${describeValue(name)}`,
+    { param: 'model' },
+  )
+}
+
+function readSize(size: string, model: Model, maxSide: number): { width: number; height: number } {
+  if (size === 'auto') return { width: model.baseSize, height: model.baseSize }
+  const [width = 0, height = 0] = size.split('x').map(Number)
+  const fits = (side: number) => side >= minSide && side <= maxSide
+  if (fits(width) && fits(height)) return { width, height }
+  const message = `size: expected "auto" or "WIDTHxHEIGHT" with each side from ${minSide} to ${maxSide} pixels, got ${describeValue(size)}`
+  throw new ApiError('invalid_value', message, { param: 'size' })
+}
+
+/** @returns 53 random bits: 0 … 2^53 − 1 */
+function randomSeed(): number {
+  return randomInt(2 ** 32) * 2 ** 21 + randomInt(2 ** 21)
+}

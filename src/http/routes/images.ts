@@ -1,0 +1,99 @@
+/** `GET /v1/images/{id}` and its content: what is known of a picture, and its bytes. */
+import { Readable } from 'node:stream'
+import type { ImageRecord } from '../../generation/generation.ts'
+import { isNotModified, readRange } from '../byte-range.ts'
+import type { Handler } from '../contract.ts'
+import { ApiError } from '../errors.ts'
+import { describeValue } from '../validation.ts'
+import { asUnixSeconds, imageUrl, type RouteDependencies } from './dependencies.ts'
+
+type Service = RouteDependencies['generation']
+
+async function findImage(service: Service, id: string): Promise<ImageRecord> {
+  const image = await service.image(id)
+  if (!image)
+    throw new ApiError(
+      'image_not_found',
+      `id: expected a picture's id, got ${describeValue(id)}; there is no such picture`,
+      { param: 'id' },
+    )
+  return image
+}
+
+export function getImage({ generation: service, config }: RouteDependencies): Handler<'getImage'> {
+  return async (request) => {
+    const image = await findImage(service, request.params.id)
+    const { parameters, timings } = image
+    return {
+      id: image.id,
+      object: 'image',
+      created: asUnixSeconds(image.createdAt),
+      generation_id: image.generationId,
+      index: image.index,
+      url: imageUrl(request, config, image.id),
+      width: image.width,
+      height: image.height,
+      bucket: { width: image.bucket.width, height: image.bucket.height },
+      output_format: image.format,
+      size_bytes: image.sizeBytes,
+      sha256: image.sha256,
+      model: parameters.model,
+      model_version: image.modelVersion,
+      prompt_truncated: image.promptTruncated,
+      timings: {
+        wait_ms: timings.waitMs,
+        encode_ms: timings.encodeMs,
+        denoise_ms: timings.denoiseMs,
+        decode_ms: timings.decodeMs,
+      },
+      parameters: {
+        model: parameters.model,
+        prompt: parameters.prompt,
+        negative_prompt: parameters.negativePrompt,
+        size: `${parameters.width}x${parameters.height}`,
+        n: 1,
+        seed: image.seed,
+        seed_index: image.seedIndex,
+        steps: parameters.steps,
+        guidance_scale: parameters.guidanceScale,
+        scheduler: parameters.scheduler,
+        clean_caption: parameters.cleanCaption,
+        output_format: parameters.format,
+        output_compression: parameters.compression,
+      },
+    }
+  }
+}
+
+export function getImageContent({ generation: service }: RouteDependencies): Handler<'getImageContent'> {
+  return async (request, reply) => {
+    const { id, sha256, sizeBytes, format, blobKey } = await findImage(service, request.params.id)
+    const etag = `"${sha256}"`
+    // Private: the address is what lets one see the picture, so it belongs in no shared cache.
+    reply.headers({ etag, 'cache-control': 'private, max-age=31536000, immutable', 'accept-ranges': 'bytes' })
+    if (isNotModified(request.headers['if-none-match'], etag)) return reply.code(304).send()
+
+    const isHead = request.method === 'HEAD'
+    // Range is defined for GET alone (RFC 9110, section 14.2).
+    const range = isHead ? ({ kind: 'whole' } as const) : readRange(request.headers, etag, sizeBytes)
+    if (range.kind === 'unsatisfiable') {
+      reply.removeHeader('etag').removeHeader('cache-control')
+      const message = `Range: expected bytes within the picture's ${sizeBytes}, got ${describeValue(request.headers.range)}`
+      throw new ApiError('range_not_satisfiable', message, {
+        param: 'Range',
+        headers: { 'content-range': `bytes */${sizeBytes}` },
+      })
+    }
+    const { start, end } = range.kind === 'part' ? range : { start: 0, end: sizeBytes - 1 }
+    const bytes = isHead ? Readable.from([]) : await service.openBlob(blobKey, { start, end })
+    if (range.kind === 'part') reply.code(206).header('content-range', `bytes ${start}-${end}/${sizeBytes}`)
+    return reply
+      .headers({
+        'content-type': `image/${format}`,
+        'content-length': end - start + 1,
+        'content-disposition': `inline; filename="${id}.${format}"`,
+        'x-content-type-options': 'nosniff',
+      })
+      .send(bytes)
+  }
+}

@@ -1,0 +1,37 @@
+/** `GET /v1/models` and `GET /v1/models/{id}`: what this server makes pictures with. */
+import type { SchemaModel } from '../../sdk/schema.ts'
+import type { Handler } from '../contract.ts'
+import { resolveModel } from '../limits.ts'
+import { asUnixSeconds, type RouteDependencies } from './dependencies.ts'
+
+function describeModel(
+  model: RouteDependencies['generation']['models'][number],
+  dependencies: RouteDependencies,
+): SchemaModel {
+  const { generation, config, startedAt } = dependencies
+  return {
+    id: model.name,
+    object: 'model',
+    created: asUnixSeconds(startedAt),
+    owned_by: 'atelier',
+    aliases: model === generation.models[0] ? [...config.modelAliases] : [],
+    version: model.version,
+    base_size: model.baseSize,
+    buckets: model.buckets.map(({ width, height }) => `${width}x${height}`),
+    default_scheduler: model.defaultScheduler,
+    max_prompt_tokens: model.maxPromptTokens,
+  }
+}
+
+export function listModels(dependencies: RouteDependencies): Handler<'listModels'> {
+  return async () => ({
+    object: 'list',
+    data: dependencies.generation.models.map((model) => describeModel(model, dependencies)),
+  })
+}
+
+export function getModel(dependencies: RouteDependencies): Handler<'getModel'> {
+  const { generation, config } = dependencies
+  return async ({ params }) =>
+    describeModel(resolveModel(params.id, generation.models, config.modelAliases), dependencies)
+}

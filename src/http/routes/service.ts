@@ -1,0 +1,20 @@
+/** `/livez`, `/readyz` and `/openapi.yaml`: the server about itself. */
+import type { Handler } from '../contract.ts'
+import { ApiError } from '../errors.ts'
+import type { RouteDependencies } from './dependencies.ts'
+
+export function getLiveness(): Handler<'getLiveness'> {
+  return async () => ({ status: 'alive' })
+}
+
+export function getReadiness({ generation }: RouteDependencies): Handler<'getReadiness'> {
+  return async () => {
+    if (!generation.ready)
+      throw new ApiError('not_ready', 'The service is starting', { headers: { 'retry-after': '1' } })
+    return { status: 'ready' }
+  }
+}
+
+export function getContract({ contract }: RouteDependencies): Handler<'getContract'> {
+  return async (_request, reply) => reply.type('application/yaml; charset=utf-8').send(contract.text)
+}

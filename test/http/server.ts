@@ -1,0 +1,68 @@
+/** The built application over the real service, storage and encoder, with a pool that paints; for route tests. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import responseValidation from '@fastify/response-validation'
+import type { FastifyInstance } from 'fastify'
+import { pino, type Logger } from 'pino'
+import { readConfig, type Config } from '../../src/config.ts'
+import { startGenerationService, type GenerationService } from '../../src/generation/service.ts'
+import { buildApp, type AppDependencies } from '../../src/http/app.ts'
+import { createAjv } from '../../src/http/validation.ts'
+import { openStorage } from '../../src/storage/storage.ts'
+import { paintPool, type PaintOptions, type PaintPool } from '../generation/paint-pool.ts'
+
+export const silent: Logger = pino({ level: 'silent' })
+
+export interface TestService {
+  readonly generation: GenerationService
+  readonly pool: PaintPool
+  close(): Promise<void>
+}
+
+export async function startTestService(
+  options: PaintOptions & { maxQueued?: number } = {},
+): Promise<TestService> {
+  const { maxQueued = 64, ...paint } = options
+  const dataDir = await mkdtemp(join(tmpdir(), 'atelier-http-'))
+  const unexpected: Error[] = []
+  const storage = await openStorage({ dataDir, onError: (error) => unexpected.push(error) })
+  const pool = paintPool(paint)
+  const generation = await startGenerationService({ storage, pool, log: silent, maxQueued, window: 2 })
+  return {
+    generation,
+    pool,
+    async close() {
+      await generation.close()
+      await storage.close()
+      await rm(dataDir, { recursive: true })
+      if (unexpected.length > 0) throw new AggregateError(unexpected, 'the queue reported errors')
+    },
+  }
+}
+
+export const testConfig = (environment: Record<string, string> = {}): Config => readConfig(environment)
+
+/** An application whose every answer is held against openapi.yaml: one that breaks it becomes a 500. */
+export async function buildTestApp(
+  generation: GenerationService,
+  overrides: Partial<AppDependencies> = {},
+): Promise<FastifyInstance> {
+  const app = await buildApp({
+    generation,
+    config: testConfig(),
+    logger: silent,
+    drainMs: 0,
+    extend: async (app) => {
+      await app.register(responseValidation, { ajv: createAjv(), responseStatusCodeValidation: true })
+    },
+    ...overrides,
+  })
+  await app.ready()
+  return app
+}
+
+/** Listens on a free port; returns the address. */
+export async function listen(app: FastifyInstance): Promise<string> {
+  return app.listen({ host: '127.0.0.1', port: 0 })
+}
