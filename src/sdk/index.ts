@@ -1,0 +1,133 @@
+/**
+ * The client of an Atelier service, for Node and browsers.
+ *
+ *     const atelier = createAtelier({ baseUrl: 'http://127.0.0.1:8080' })
+ *     const { data } = await atelier.images.generate({ prompt: 'a lighthouse of blue glass', size: '1024x768' })
+ *     const { bytes } = await atelier.images.content(data[0].id)
+ */
+import createClient, { type Client } from 'openapi-fetch'
+import { errorFrom } from './errors.ts'
+import { readRetryAfter, retryingFetch } from './retry.ts'
+import type {
+  paths,
+  SchemaGeneratedImages,
+  SchemaGenerateImagesRequest,
+  SchemaImage,
+  SchemaModel,
+  SchemaModelList,
+} from './schema.ts'
+
+export { AtelierError, type AtelierErrorCode } from './errors.ts'
+export type * from './schema.ts'
+
+export interface AtelierOptions {
+  /** Where the service is, without `/v1`. */
+  readonly baseUrl: string
+  /** Sent as a bearer token. */
+  readonly apiKey?: string | undefined
+  /** Attempts after the first, on 429, 5xx and, where a request may run twice, broken connections. 2 when left out. */
+  readonly maxRetries?: number | undefined
+  /** How long one attempt may wait for its answer. 10 minutes when left out. Node's own fetch gives up after 5 minutes. */
+  readonly timeoutMs?: number | undefined
+  /** The longest wait before another attempt. One minute when left out. */
+  readonly maxDelayMs?: number | undefined
+  readonly headers?: Readonly<Record<string, string>> | undefined
+  readonly fetch?: ((request: Request) => Promise<Response>) | undefined
+}
+
+export interface RequestOptions {
+  /** Aborting ends the call with the signal's reason. */
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface GenerateOptions extends RequestOptions {
+  /**
+   * Without a key, a call that is aborted, times out or loses its connection is cancelled by the service: nobody would fetch
+   * the pictures. With one (a UUID, new for each picture wanted), the service finishes them whatever happens, a broken
+   * connection is tried again, and the same call with the same key returns the same pictures for 24 hours.
+   */
+  readonly idempotencyKey?: string | undefined
+}
+
+export interface ImageContent {
+  readonly bytes: Uint8Array<ArrayBuffer>
+  /** `image/png`, `image/jpeg` or `image/webp` */
+  readonly contentType: string
+}
+
+export interface Atelier {
+  readonly images: {
+    /** @throws {AtelierError} */
+    generate(request: SchemaGenerateImagesRequest, options?: GenerateOptions): Promise<SchemaGeneratedImages>
+    /** What is known of a picture, with the `parameters` that make it again. @throws {AtelierError} */
+    retrieve(id: string, options?: RequestOptions): Promise<SchemaImage>
+    /** @throws {AtelierError} */
+    content(id: string, options?: RequestOptions): Promise<ImageContent>
+  }
+  readonly models: {
+    /** @throws {AtelierError} */
+    list(options?: RequestOptions): Promise<SchemaModelList>
+    /** @throws {AtelierError} */
+    retrieve(id: string, options?: RequestOptions): Promise<SchemaModel>
+  }
+  /** The typed client underneath, for every other operation of the contract; it retries, and returns errors unthrown. */
+  readonly raw: Client<paths, 'application/json'>
+}
+
+export function createAtelier(options: AtelierOptions): Atelier {
+  const { baseUrl, apiKey, maxRetries = 2, timeoutMs = 600_000, maxDelayMs = 60_000 } = options
+  const raw = createClient<paths, 'application/json'>({
+    baseUrl,
+    headers: { ...(apiKey !== undefined && { authorization: `Bearer ${apiKey}` }), ...options.headers },
+    fetch: retryingFetch({
+      fetch: options.fetch ?? ((request) => globalThis.fetch(request)),
+      maxRetries,
+      timeoutMs,
+      maxDelayMs,
+      random: Math.random,
+    }),
+  })
+  return {
+    images: {
+      async generate(body, { signal, idempotencyKey } = {}) {
+        const header = idempotencyKey === undefined ? {} : { 'Idempotency-Key': idempotencyKey }
+        return unwrap(
+          await raw.POST('/v1/images/generations', { body, params: { header }, ...withSignal(signal) }),
+        )
+      },
+      async retrieve(id, { signal } = {}) {
+        return unwrap(await raw.GET('/v1/images/{id}', { params: { path: { id } }, ...withSignal(signal) }))
+      },
+      async content(id, { signal } = {}) {
+        const init = { params: { path: { id } }, parseAs: 'arrayBuffer' as const, ...withSignal(signal) }
+        const { data, error, response } = await raw.GET('/v1/images/{id}/content', init)
+        const bytes = new Uint8Array(unwrap<ArrayBuffer>({ data, error, response }))
+        return { bytes, contentType: response.headers.get('content-type') ?? '' }
+      },
+    },
+    models: {
+      async list({ signal } = {}) {
+        return unwrap(await raw.GET('/v1/models', withSignal(signal)))
+      },
+      async retrieve(id, { signal } = {}) {
+        return unwrap(await raw.GET('/v1/models/{id}', { params: { path: { id } }, ...withSignal(signal) }))
+      },
+    },
+    raw,
+  }
+}
+
+function withSignal(signal: AbortSignal | undefined): { signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal }
+}
+
+interface Answer<T> {
+  readonly data?: T | undefined
+  readonly error?: unknown
+  readonly response: Response
+}
+
+function unwrap<T>({ data, error, response }: Answer<T>): T {
+  if (data !== undefined) return data
+  throw errorFrom(response, error, readRetryAfter(response))
+}
