@@ -1,5 +1,5 @@
 /** Opens a model's weights, however they are stored: one safetensors file, or several with an index that says what lies where. */
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { WeightsError } from './errors.ts'
 import { isFolder, listFolder } from './files.ts'
 import { isObject } from './json.ts'
@@ -66,7 +66,7 @@ async function openSharded(index: string): Promise<Weights> {
   const failed = opened.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []))
   if (failed.length > 0) {
     const reasons = failed.map((reason) => (reason instanceof Error ? reason.message : String(reason)))
-    const expected = `the ${names.length} shards that it lists`
+    const expected = `the shards that it lists (${names.length})`
     throw new WeightsError({
       violation: 'index',
       file: index,
@@ -120,8 +120,7 @@ async function readWeightMap(index: string): Promise<ReadonlyMap<string, string>
   return new Map(
     entries.map(([key, name]) => {
       // A shard may not lead out of its folder.
-      if (typeof name === 'string' && name !== '' && name === basename(name) && !name.includes('\\'))
-        return [key, name]
+      if (typeof name === 'string' && /^[^/\\]+\.safetensors$/.test(name)) return [key, name]
       throw wrong(`${JSON.stringify(name)} for ${JSON.stringify(key)}`)
     }),
   )
