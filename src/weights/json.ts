@@ -78,13 +78,12 @@ export function parseJson(text: string, dialect: Dialect): JsonValue {
   }
 
   const readString = (): string => {
-    const start = at++
-    for (; at < text.length && text[at] !== '"'; at++) if (text[at] === '\\') at++
-    if (at >= text.length) {
-      at = start
-      return fail('a string that ends')
-    }
-    const literal = text.slice(start, ++at)
+    const start = at
+    let end = text.indexOf('"', start + 1)
+    while (end !== -1 && isEscaped(text, end)) end = text.indexOf('"', end + 1)
+    if (end === -1) return fail('a string that ends')
+    at = end + 1
+    const literal = text.slice(start, at)
     try {
       return JSON.parse(literal) as string
     } catch {
@@ -158,6 +157,13 @@ export function parseJson(text: string, dialect: Dialect): JsonValue {
   skipSpace()
   if (at < text.length) fail('the end of the text')
   return value
+}
+
+/** Whether the character has an odd number of backslashes before it. */
+function isEscaped(text: string, position: number): boolean {
+  let backslashes = 0
+  while (text[position - 1 - backslashes] === '\\') backslashes++
+  return backslashes % 2 === 1
 }
 
 export function isObject(value: JsonValue | undefined): value is JsonObject {
