@@ -1,0 +1,101 @@
+/**
+ * The database as the rest of the program sees it: Prisma for rows, a handle for the queue, and notifications.
+ * Today that is PGlite, PostgreSQL within this process, in `<dataDir>/database`; a server by URL is one more function
+ * that returns the same `Database`.
+ *
+ * PGlite has one connection. A statement from outside an open transaction waits for its end, so code inside
+ * `transaction` must use only the handle it is given: to await anything else of the database there never ends.
+ */
+import { existsSync } from 'node:fs'
+import { rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { PGlite } from '@electric-sql/pglite'
+import { fromPglite, type BackendProfile, type Db } from 'pg-boss'
+import { PrismaPGlite } from 'pglite-prisma-adapter'
+import { PrismaClient, type Prisma } from './client/client.ts'
+import { StorageError } from './errors.ts'
+import { lockFolder } from './lock.ts'
+import { migrate, type MigrationReport } from './migrations.ts'
+
+export type { Prisma }
+export type Transaction = Prisma.TransactionClient
+
+export interface Database {
+  readonly prisma: PrismaClient
+  /** The same database as pg-boss wants it. */
+  readonly jobs: { readonly db: Db; readonly backend: BackendProfile }
+  readonly migrations: MigrationReport
+  /** Calls back with the payload of every `notify` on this channel that was committed; returns how to stop. */
+  listen(channel: string, onPayload: (payload: string) => void): Promise<() => Promise<void>>
+  close(): Promise<void>
+}
+
+/** Sent when the transaction commits, and not when it rolls back. Payloads are ids, never data (8,000 bytes at most). */
+export async function notify(transaction: Transaction, channel: string, payload: string): Promise<void> {
+  await transaction.$executeRaw`SELECT pg_notify(${channel}, ${payload})`
+}
+
+/**
+ * Transactions wait for PGlite's one connection rather than give up: with Prisma's default of 2 s a start that timed
+ * out would still get its turn later, with nobody left to end it.
+ */
+const transactionOptions = { maxWait: 300_000, timeout: 60_000 }
+
+/**
+ * Locks the data folder, opens its database (creating it at first) and applies what migrations it lacks.
+ *
+ * @throws {StorageError} `database_held`, `database_damaged`, `migration_changed` or `migration_failed`
+ */
+export async function openEmbeddedDatabase(dataDir: string): Promise<Database> {
+  const lock = lockFolder(dataDir)
+  try {
+    const pglite = await openPglite(join(dataDir, 'database'))
+    try {
+      const migrations = await migrate(pglite)
+      const prisma = new PrismaClient({ adapter: new PrismaPGlite(pglite), transactionOptions })
+      return {
+        prisma,
+        jobs: { db: fromPglite(pglite), backend: 'pglite' },
+        migrations,
+        listen: async (channel, onPayload) => {
+          const stop = await pglite.listen(channel, onPayload)
+          return () => stop()
+        },
+        async close() {
+          await prisma.$disconnect()
+          await pglite.close()
+          lock.release()
+        },
+      }
+    } catch (error) {
+      await pglite.close()
+      throw error
+    }
+  } catch (error) {
+    lock.release()
+    throw error
+  }
+}
+
+/**
+ * A folder under its final name is always one whose initdb ran to its end: a new one is made beside it and renamed.
+ * What a kill during initdb leaves has the other name, holds no data, and is made anew.
+ */
+async function openPglite(folder: string): Promise<PGlite> {
+  if (!existsSync(folder)) {
+    const unfinished = `${folder}.new`
+    await rm(unfinished, { recursive: true, force: true })
+    const fresh = await PGlite.create({ dataDir: unfinished })
+    await fresh.close()
+    await rename(unfinished, folder)
+  }
+  try {
+    return await PGlite.create({ dataDir: folder })
+  } catch (error) {
+    throw new StorageError(
+      'database_damaged',
+      `the database in ${folder} does not open (${error instanceof Error ? error.message : String(error)}); restore it from a backup, or move the folder away to start with an empty one`,
+      { cause: error },
+    )
+  }
+}

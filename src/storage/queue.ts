@@ -1,0 +1,84 @@
+/**
+ * The job queue: pg-boss in the same database, so that a row and its job commit together.
+ *
+ * A job says only that somebody should look at a row. What happened to the request stands in the row; therefore a job
+ * exists as long as its row is not final, and is deleted in the transaction that makes it so.
+ */
+import { fromPrisma, PgBoss } from 'pg-boss'
+import { notify, type Database, type Transaction } from './database.ts'
+
+export interface Queue {
+  /** Adds a job and wakes the workers, when the transaction commits. */
+  send(transaction: Transaction, jobId: string): Promise<void>
+  /** Adds jobs that have waited before: they go ahead of all that `send` adds, in this order. */
+  sendAgain(transaction: Transaction, jobIds: readonly string[]): Promise<void>
+  /** Takes the `limit` oldest waiting jobs, returned in no order. They stay taken until they are removed or handed back. */
+  fetch(transaction: Transaction, limit: number): Promise<string[]>
+  /** Removes a job, waiting or taken: its row is final. */
+  remove(transaction: Transaction, jobId: string): Promise<void>
+  /** Puts a taken job back to its place, for whoever fetches next. */
+  handBack(transaction: Transaction, jobId: string): Promise<void>
+  /** Forgets every job, taken ones too. Only for a process that knows itself alone, as at an embedded start. */
+  clear(): Promise<void>
+  /** Calls `wake` whenever a job may have come. */
+  onJob(wake: () => void): Promise<() => Promise<void>>
+  close(): Promise<void>
+}
+
+/** pg-boss's largest. An embedded process that dies frees its jobs at the next start, not by their expiry. */
+const expireInSeconds = 24 * 60 * 60 - 1
+const retentionSeconds = 10 * 365 * 24 * 60 * 60
+/** Handing back counts as a retry; the number of them is no reason to give a request up. */
+const retryLimit = 1_000_000
+
+/**
+ * Starts the queue; `onError` hears what pg-boss's own upkeep runs into.
+ * The queue is created here: on PGlite a send to a queue that pg-boss has not cached stalls inside a transaction.
+ */
+export async function openQueue(
+  database: Database,
+  name: string,
+  onError: (error: Error) => void,
+): Promise<Queue> {
+  const embedded = database.jobs.backend === 'pglite'
+  const boss = new PgBoss({
+    ...database.jobs,
+    schedule: false,
+    supervise: !embedded,
+    registerInstance: !embedded,
+  })
+  boss.on('error', onError)
+  await boss.start()
+  if (!(await boss.getQueue(name)))
+    await boss.createQueue(name, { expireInSeconds, retentionSeconds, retryLimit })
+  const channel = `atelier_${name}_job`
+
+  return {
+    async send(transaction, jobId) {
+      await boss.send(name, null, { id: jobId, db: fromPrisma(transaction) })
+      await notify(transaction, channel, jobId)
+    },
+    async sendAgain(transaction, jobIds) {
+      if (jobIds.length === 0) return
+      const jobs = jobIds.map((id, index) => ({ id, priority: jobIds.length - index }))
+      await boss.insert(name, jobs, { db: fromPrisma(transaction) })
+      await notify(transaction, channel, '')
+    },
+    async fetch(transaction, limit) {
+      const jobs = await boss.fetch(name, { batchSize: limit, db: fromPrisma(transaction) })
+      return jobs.map(({ id }) => id)
+    },
+    async remove(transaction, jobId) {
+      await boss.deleteJob(name, jobId, { db: fromPrisma(transaction) })
+    },
+    async handBack(transaction, jobId) {
+      await boss.fail(name, jobId, null, { db: fromPrisma(transaction) })
+      await notify(transaction, channel, jobId)
+    },
+    async clear() {
+      await boss.deleteAllJobs(name)
+    },
+    onJob: (wake) => database.listen(channel, wake),
+    close: () => boss.stop({ close: false, graceful: false }),
+  }
+}

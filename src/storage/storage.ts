@@ -1,0 +1,41 @@
+/** Opens all that the service keeps: rows, jobs and picture bytes, under one data folder and one lock. */
+import { join } from 'node:path'
+import { BlobDirectory, type BlobStore } from './blobs.ts'
+import { openEmbeddedDatabase, type Database } from './database.ts'
+import { openQueue, type Queue } from './queue.ts'
+
+export interface Storage {
+  readonly database: Database
+  readonly generationQueue: Queue
+  readonly blobs: BlobStore
+  close(): Promise<void>
+}
+
+export interface StorageOptions {
+  readonly dataDir: string
+  /** Hears what upkeep in the background runs into; calls report their own errors. */
+  readonly onError: (error: Error) => void
+}
+
+/** @throws {StorageError} when the folder is in use, damaged, or its migrations do not apply */
+export async function openStorage({ dataDir, onError }: StorageOptions): Promise<Storage> {
+  const database = await openEmbeddedDatabase(dataDir)
+  try {
+    const [generationQueue, blobs] = await Promise.all([
+      openQueue(database, 'generation', onError),
+      BlobDirectory.open(join(dataDir, 'blobs')),
+    ])
+    return {
+      database,
+      generationQueue,
+      blobs,
+      async close() {
+        await generationQueue.close()
+        await database.close()
+      },
+    }
+  } catch (error) {
+    await database.close()
+    throw error
+  }
+}
