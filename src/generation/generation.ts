@@ -1,0 +1,179 @@
+/** A generation and its pictures as the rest of the program sees them, and how they are read from their rows. */
+import { randomBytes, randomUUID } from 'node:crypto'
+import type { SchedulerName } from '../diffusion/solvers.ts'
+import type { Bucket } from '../diffusion/buckets.ts'
+import type { PhaseTimings } from '../engine/pool.ts'
+import type { Generation as GenerationRow, Image as ImageRow } from '../storage/client/client.ts'
+import type { GenerationParameters, ImageFormat } from './parameters.ts'
+
+export interface ImageRecord {
+  /** `img_…`, 128 random bits. */
+  readonly id: string
+  readonly generationId: string
+  readonly index: number
+  readonly seed: number
+  /** With `seed`, `count` 1 and the other parameters: this picture alone. */
+  readonly seedIndex: number
+  readonly width: number
+  readonly height: number
+  readonly bucket: Bucket
+  readonly format: ImageFormat
+  readonly sizeBytes: number
+  readonly sha256: string
+  readonly blobKey: string
+  readonly createdAt: Date
+  readonly promptTruncated: boolean
+  readonly timings: PhaseTimings
+  readonly modelVersion: string
+  readonly parameters: GenerationParameters
+}
+
+/** Why a generation failed; the device's own words go to the log, not to the caller. */
+export type FailureCode = 'unknown_model' | 'device_failed' | 'generation_failed' | 'storage_failed'
+
+export interface Failure {
+  readonly code: FailureCode
+  readonly message: string
+}
+
+interface Common {
+  /** `gen_…` */
+  readonly id: string
+  readonly parameters: GenerationParameters
+  readonly requestId: string
+  readonly user: string | undefined
+  readonly createdAt: Date
+  /** How often a worker has taken it up. */
+  readonly attempt: number
+}
+
+export type QueuedGeneration = Common & { readonly state: 'queued' }
+export type RunningGeneration = Common & { readonly state: 'running'; readonly startedAt: Date }
+export type SucceededGeneration = Common & {
+  readonly state: 'succeeded'
+  readonly startedAt: Date
+  readonly finishedAt: Date
+  readonly modelVersion: string
+  readonly images: readonly ImageRecord[]
+}
+export type FailedGeneration = Common & {
+  readonly state: 'failed'
+  readonly finishedAt: Date
+  readonly error: Failure
+}
+export type CancelledGeneration = Common & { readonly state: 'cancelled'; readonly finishedAt: Date }
+
+export type SettledGeneration = SucceededGeneration | FailedGeneration | CancelledGeneration
+export type Generation = QueuedGeneration | RunningGeneration | SettledGeneration
+
+export function isSettled(generation: Generation): generation is SettledGeneration {
+  return generation.state !== 'queued' && generation.state !== 'running'
+}
+
+const generationPrefix = 'gen_'
+
+/** A generation and its queue job share one UUID. */
+export const newGenerationId = (): string => `${generationPrefix}${randomUUID().replaceAll('-', '')}`
+export const newImageId = (): string => `img_${randomBytes(16).toString('hex')}`
+
+export const jobIdOf = (generationId: string): string =>
+  generationId.slice(generationPrefix.length).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
+
+export const generationIdOf = (jobId: string): string => `${generationPrefix}${jobId.replaceAll('-', '')}`
+
+/** The columns that hold the parameters; `seed` is a bigint there, since a Prisma Int is 32 bits wide. */
+export function toColumns({
+  seed,
+  ...parameters
+}: GenerationParameters): Omit<GenerationParameters, 'seed'> & { seed: bigint } {
+  return { ...parameters, seed: BigInt(seed) }
+}
+
+function toParameters(row: GenerationRow): GenerationParameters {
+  return {
+    model: row.model,
+    prompt: row.prompt,
+    negativePrompt: row.negativePrompt,
+    width: row.width,
+    height: row.height,
+    count: row.count,
+    seed: Number(row.seed),
+    seedIndex: row.seedIndex,
+    steps: row.steps,
+    guidanceScale: row.guidanceScale,
+    scheduler: row.scheduler as SchedulerName,
+    cleanCaption: row.cleanCaption,
+    format: row.format as ImageFormat,
+    compression: row.compression,
+  }
+}
+
+export function toImageRecord(row: ImageRow & { generation: GenerationRow }): ImageRecord {
+  return {
+    id: row.id,
+    generationId: row.generationId,
+    index: row.index,
+    seed: Number(row.seed),
+    seedIndex: row.seedIndex,
+    width: row.width,
+    height: row.height,
+    bucket: { width: row.bucketWidth, height: row.bucketHeight },
+    format: row.format as ImageFormat,
+    sizeBytes: row.sizeBytes,
+    sha256: row.sha256,
+    blobKey: row.blobKey,
+    createdAt: row.createdAt,
+    promptTruncated: row.promptTruncated,
+    timings: { waitMs: row.waitMs, encodeMs: row.encodeMs, denoiseMs: row.denoiseMs, decodeMs: row.decodeMs },
+    modelVersion: row.modelVersion,
+    parameters: toParameters(row.generation),
+  }
+}
+
+/** @throws when a row breaks the database's own checks on what each state carries */
+export function toGeneration({
+  images,
+  ...row
+}: GenerationRow & { images: readonly ImageRow[] }): Generation {
+  const common: Common = {
+    id: row.id,
+    parameters: toParameters(row),
+    requestId: row.requestId,
+    user: row.user ?? undefined,
+    createdAt: row.createdAt,
+    attempt: row.attempt,
+  }
+  const column = <K extends 'startedAt' | 'finishedAt' | 'modelVersion' | 'errorCode' | 'errorMessage'>(
+    name: K,
+  ) => {
+    const value = row[name]
+    if (value === null) throw new Error(`generation ${row.id} is ${row.state} and has no ${name}`)
+    return value
+  }
+  switch (row.state) {
+    case 'queued':
+      return { ...common, state: 'queued' }
+    case 'running':
+      return { ...common, state: 'running', startedAt: column('startedAt') }
+    case 'succeeded':
+      return {
+        ...common,
+        state: 'succeeded',
+        startedAt: column('startedAt'),
+        finishedAt: column('finishedAt'),
+        modelVersion: column('modelVersion'),
+        images: images
+          .toSorted((a, b) => a.index - b.index)
+          .map((image) => toImageRecord({ ...image, generation: row })),
+      }
+    case 'failed':
+      return {
+        ...common,
+        state: 'failed',
+        finishedAt: column('finishedAt'),
+        error: { code: column('errorCode') as FailureCode, message: column('errorMessage') },
+      }
+    case 'cancelled':
+      return { ...common, state: 'cancelled', finishedAt: column('finishedAt') }
+  }
+}

@@ -1,0 +1,231 @@
+/**
+ * Takes generations from the queue, has their pictures made, and writes the outcome.
+ *
+ * Woken by notifications. It claims a window of generations rather than one, so that the engine sees its choices. It
+ * never loses one: what is unfinished when it stops goes back to the queue.
+ */
+import { createHash } from 'node:crypto'
+import type { Logger } from 'pino'
+import type { ImageResult, Pool } from '../engine/pool.ts'
+import { EngineError } from '../engine/protocol.ts'
+import type { Storage } from '../storage/storage.ts'
+import type { Failure, RunningGeneration } from './generation.ts'
+import { encodeImage, fileExtension, parametersOfPicture } from './images.ts'
+import { settledChannel, type GenerationStore, type NewImage } from './store.ts'
+
+export interface WorkerOptions {
+  readonly storage: Storage
+  readonly store: GenerationStore
+  readonly pool: Pool
+  readonly log: Logger
+  /** How many generations it holds at most. */
+  readonly window: number
+}
+
+export interface Worker {
+  /** Takes nothing more and hands back what is unfinished; cancels nothing. */
+  close(): Promise<void>
+}
+
+/** Notifications wake the worker; this finds what none told of, such as after a failed claim. */
+const lookAgainMs = 15_000
+
+/** Aborts the engine's work on a generation; which one decides what happens to the row. */
+class Cancelled extends Error {}
+class Stopping extends Error {}
+class SiblingFailed extends Error {}
+
+export async function startWorker({ storage, store, pool, log, window }: WorkerOptions): Promise<Worker> {
+  const inHand = new Map<string, { readonly abort: AbortController; readonly done: Promise<void> }>()
+  const stop = new AbortController()
+  let claiming: Promise<void> | undefined
+  let claimAgain = false
+
+  function wake(): void {
+    claimAgain = true
+    claiming ??= claimAll()
+      .catch((error: unknown) =>
+        log.error({ err: error }, 'cannot take generations from the queue; will try again'),
+      )
+      .finally(() => {
+        claiming = undefined
+        if (claimAgain && !stop.signal.aborted) wake()
+      })
+  }
+
+  async function claimAll(): Promise<void> {
+    while (claimAgain && !stop.signal.aborted) {
+      claimAgain = false
+      const room = window - inHand.size
+      if (room <= 0) return
+      const claimed = await store.claim(room)
+      for (const generation of claimed) take(generation)
+      if (claimed.length === room) claimAgain = true
+    }
+  }
+
+  function take(generation: RunningGeneration): void {
+    const abort = new AbortController()
+    const done = carryOut(generation, abort).finally(() => {
+      inHand.delete(generation.id)
+      wake()
+    })
+    inHand.set(generation.id, { abort, done })
+  }
+
+  async function carryOut(generation: RunningGeneration, abort: AbortController): Promise<void> {
+    try {
+      await finish(generation, abort)
+    } catch (error) {
+      // Its files stay: whether the failed transaction was committed is not known here, and the sweep at start knows.
+      log.error({ err: error, generation: generation.id }, 'cannot write the outcome of a generation')
+      await store.fail(generation, cannotStore).catch((error: unknown) => {
+        log.error(
+          { err: error, generation: generation.id },
+          'cannot write that either; it is taken up at the next start',
+        )
+      })
+    }
+  }
+
+  async function finish(generation: RunningGeneration, abort: AbortController): Promise<void> {
+    if (stop.signal.aborted) abort.abort(new Stopping())
+    const pictures = await makePictures(generation, abort)
+    switch (pictures.state) {
+      case 'made':
+        if ((await store.succeed(generation, pictures.images)) === 'lost') await drop(pictures.images)
+        return
+      case 'cancelled':
+        await drop(pictures.images)
+        return
+      case 'stopped':
+        await drop(pictures.images)
+        await store.handBack(generation)
+        return
+      case 'failed':
+        await drop(pictures.images)
+        log.error(
+          { err: pictures.cause, generation: generation.id, code: pictures.failure.code },
+          'a generation failed',
+        )
+        await store.fail(generation, pictures.failure)
+    }
+  }
+
+  type Pictures =
+    | { readonly state: 'made'; readonly images: readonly [NewImage, ...NewImage[]] }
+    | { readonly state: 'cancelled' | 'stopped'; readonly images: readonly NewImage[] }
+    | {
+        readonly state: 'failed'
+        readonly images: readonly NewImage[]
+        readonly failure: Failure
+        readonly cause: unknown
+      }
+
+  async function makePictures(generation: RunningGeneration, abort: AbortController): Promise<Pictures> {
+    const makings = Array.from({ length: generation.parameters.count }, async (_, index) => {
+      try {
+        return await makePicture(generation, index, abort.signal)
+      } catch (error) {
+        // The first failure is the reason that counts; the others stop because of it.
+        if (!abort.signal.aborted) abort.abort(new SiblingFailed(undefined, { cause: error }))
+        throw error
+      }
+    })
+    const results = await Promise.allSettled(makings)
+    const [first, ...rest] = results.flatMap((result) =>
+      result.status === 'fulfilled' ? [result.value] : [],
+    )
+    if (first && rest.length === results.length - 1) return { state: 'made', images: [first, ...rest] }
+    const images = first ? [first, ...rest] : []
+    const reason: unknown = abort.signal.reason
+    if (reason instanceof Cancelled) return { state: 'cancelled', images }
+    // A pool that closes under a stopping worker may reject in its own words.
+    if (reason instanceof Stopping || stop.signal.aborted) return { state: 'stopped', images }
+    const cause = reason instanceof SiblingFailed ? reason.cause : reason
+    return { state: 'failed', images, failure: describeFailure(cause), cause }
+  }
+
+  async function makePicture(
+    { id, parameters }: RunningGeneration,
+    index: number,
+    signal: AbortSignal,
+  ): Promise<NewImage> {
+    const own = parametersOfPicture(parameters, index)
+    const { count: _, format, compression: __, ...request } = own
+    const result = await pool.generate({ ...request, id: `${id}/${index}` }, { signal })
+    const bytes = await encodeImage(result, own, result.modelVersion)
+    const blobKey = await putBlob(bytes, fileExtension(format))
+    return describeImage(result, { index, seed: own.seed, seedIndex: own.seedIndex, format, blobKey, bytes })
+  }
+
+  async function putBlob(bytes: Uint8Array, extension: string): Promise<string> {
+    try {
+      return await storage.blobs.put(bytes, extension)
+    } catch (error) {
+      throw new CannotStore(undefined, { cause: error })
+    }
+  }
+
+  /** Pictures that no row will know. One that stays is removed by the sweep at the next start. */
+  async function drop(images: readonly NewImage[]): Promise<void> {
+    for (const { blobKey } of images) {
+      await storage.blobs
+        .delete(blobKey)
+        .catch((error: unknown) => log.warn({ err: error, blobKey }, 'cannot delete an unused picture'))
+    }
+  }
+
+  const stopListening = await Promise.all([
+    storage.generationQueue.onJob(wake),
+    storage.database.listen(settledChannel, (id) => inHand.get(id)?.abort.abort(new Cancelled())),
+  ])
+  const lookAgain = setInterval(wake, lookAgainMs)
+  lookAgain.unref()
+  wake()
+
+  return {
+    async close() {
+      stop.abort()
+      clearInterval(lookAgain)
+      await Promise.all(stopListening.map((stopOne) => stopOne()))
+      for (const { abort } of inHand.values()) abort.abort(new Stopping())
+      await claiming
+      await Promise.all([...inHand.values()].map(({ done }) => done))
+    },
+  }
+}
+
+class CannotStore extends Error {}
+
+const cannotStore: Failure = {
+  code: 'storage_failed',
+  message: 'The picture was made and could not be stored.',
+}
+
+function describeFailure(cause: unknown): Failure {
+  if (cause instanceof EngineError) return { code: cause.code, message: cause.message }
+  if (cause instanceof CannotStore) return cannotStore
+  return { code: 'generation_failed', message: 'The picture could not be made.' }
+}
+
+function describeImage(
+  { width, height, bucket, promptTruncated, modelVersion, timings }: ImageResult,
+  {
+    bytes,
+    ...own
+  }: Pick<NewImage, 'index' | 'seed' | 'seedIndex' | 'format' | 'blobKey'> & { bytes: Uint8Array },
+): NewImage {
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  return {
+    ...own,
+    width,
+    height,
+    bucket,
+    promptTruncated,
+    modelVersion,
+    timings,
+    sizeBytes: bytes.length,
+    sha256,
+  }
+}
