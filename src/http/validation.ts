@@ -33,22 +33,25 @@ export function createAjv(): Ajv2020 {
 
 /** The `setValidatorCompiler` of the app. Node gives header names in lower case, so their schemas are read that way too. */
 export function validatorCompiler(ajv: Ajv2020): FastifySchemaCompiler<JsonSchema> {
-  return ({ schema, httpPart }) => {
-    const part = httpPart ?? 'body'
-    const validate = ajv.compile(part === 'headers' ? withLowerCaseNames(schema) : schema)
-    return (value: unknown) => check(validate, value, part)
+  return ({ schema, httpPart = 'body' }) => {
+    if (httpPart !== 'headers') return checker(ajv.compile(schema), httpPart)
+    const spelling = new Map(Object.keys(schema.properties ?? {}).map((name) => [name.toLowerCase(), name]))
+    return checker(ajv.compile(withLowerCaseNames(schema)), httpPart, spelling)
   }
 }
 
-function check(
+/** @param spelling how the contract spells the names that the schema has in lower case */
+function checker(
   validate: ValidateFunction,
-  value: unknown,
   part: string,
-): { value: unknown } | { error: Error } {
-  if (validate(value)) return { value }
-  const [error] = validate.errors ?? []
-  if (!error) throw new Error('a schema refused a value without saying why')
-  return { error: describeViolation(error, part) }
+  spelling: ReadonlyMap<string, string> = new Map(),
+) {
+  return (value: unknown): { value: unknown } | { error: Error } => {
+    if (validate(value)) return { value }
+    const [error] = validate.errors ?? []
+    if (!error) throw new Error('a schema refused a value without saying why')
+    return { error: describeViolation(error, part, spelling) }
+  }
 }
 
 function withLowerCaseNames(schema: JsonSchema): JsonSchema {
@@ -65,9 +68,14 @@ const codes: Partial<Record<string, ErrorCode>> = {
   additionalProperties: 'unknown_parameter',
 }
 
-function describeViolation(error: ErrorObject, part: string): ApiError {
+function describeViolation(
+  error: ErrorObject,
+  part: string,
+  spelling: ReadonlyMap<string, string>,
+): ApiError {
   const schema = error.parentSchema as JsonSchema
-  const path = error.instancePath.slice(1).replaceAll('/', '.')
+  const pointer = error.instancePath.slice(1)
+  const path = spelling.get(pointer) ?? pointer.replaceAll('/', '.')
   const code = codes[error.keyword] ?? 'invalid_value'
   const within = (name: string) => (path === '' ? name : `${path}.${name}`)
 

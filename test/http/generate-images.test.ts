@@ -131,7 +131,13 @@ describe('what the body says', () => {
       stream: false,
       partial_images: 0,
     }
-    const { body } = await generate({ prompt: 'x', steps: 1, user: 'u-1', safety_identifier: '', ...theirs }).expect(200)
+    const { body } = await generate({
+      prompt: 'x',
+      steps: 1,
+      user: 'u-1',
+      safety_identifier: '',
+      ...theirs,
+    }).expect(200)
     expect((await service.generation.get(body.id))?.user).toBe('u-1')
   })
 
