@@ -336,11 +336,13 @@ const where: Rule = (call) => {
   return [{ dtype: yes.dtype, shape: call.broadcast(condition.shape, yes.shape, no.shape) }]
 }
 
+const withLast = (shape: Shape, size: Dimension): Shape => [...shape.slice(0, -1), size]
+
 /** Outputs: the result, mean, 1 / standard deviation. */
 const layerNormalization: Rule = (call) => {
   const { dtype, shape } = call.input(0)
   call.expect(call.dimension(call.input(1).shape, 0), call.dimension(shape, -1), 'the scale')
-  const statistics = { dtype, shape: shape.with(-1, 1) }
+  const statistics = { dtype, shape: withLast(shape, 1) }
   return [{ dtype, shape }, statistics, statistics]
 }
 
@@ -348,7 +350,7 @@ const layerNormalization: Rule = (call) => {
 const skipLayerNormalization: Rule = (call) => {
   const { dtype, shape } = call.input(0)
   call.expect(call.dimension(call.input(2).shape, 0), call.dimension(shape, -1), 'the scale')
-  const statistics = { dtype, shape: shape.with(-1, 1) }
+  const statistics = { dtype, shape: withLast(shape, 1) }
   return [
     { dtype, shape },
     statistics,
@@ -377,7 +379,7 @@ const multiHeadAttention: Rule = (call) => {
     call.broadcast(bias.shape, full)
     call.expect(call.dimension(bias.shape, 2), call.dimension(query.shape, 1), 'the bias at the query axis')
   }
-  return [{ dtype: query.dtype, shape: query.shape.with(-1, call.dimension(value.shape, -1)) }]
+  return [{ dtype: query.dtype, shape: withLast(query.shape, call.dimension(value.shape, -1)) }]
 }
 
 const cast: Rule = (call) => {
