@@ -49,10 +49,14 @@ const transactionOptions = { maxWait: 300_000, timeout: 60_000 }
 export async function openEmbeddedDatabase(dataDir: string): Promise<Database> {
   const lock = lockFolder(dataDir)
   try {
-    const pglite = await openPglite(join(dataDir, 'database'))
+    const folder = join(dataDir, 'database')
+    if (!existsSync(folder)) await createDatabase(folder)
+    const pglite = new PGlite({ dataDir: folder })
     try {
-      const migrations = await migrate(pglite)
       const prisma = new PrismaClient({ adapter: new PrismaPGlite(pglite), transactionOptions })
+      // Connecting is loading Prisma's query compiler, which needs nothing of the database and takes as long.
+      await Promise.all([opened(pglite, folder), prisma.$connect()])
+      const migrations = await migrate(pglite)
       return {
         prisma,
         jobs: { db: fromPglite(pglite), backend: 'pglite' },
@@ -68,7 +72,7 @@ export async function openEmbeddedDatabase(dataDir: string): Promise<Database> {
         },
       }
     } catch (error) {
-      await pglite.close()
+      if (pglite.ready) await pglite.close()
       throw error
     }
   } catch (error) {
@@ -81,16 +85,17 @@ export async function openEmbeddedDatabase(dataDir: string): Promise<Database> {
  * A folder under its final name is always one whose initdb ran to its end: a new one is made beside it and renamed.
  * What a kill during initdb leaves has the other name, holds no data, and is made anew.
  */
-async function openPglite(folder: string): Promise<PGlite> {
-  if (!existsSync(folder)) {
-    const unfinished = `${folder}.new`
-    await rm(unfinished, { recursive: true, force: true })
-    const fresh = await PGlite.create({ dataDir: unfinished })
-    await fresh.close()
-    await rename(unfinished, folder)
-  }
+async function createDatabase(folder: string): Promise<void> {
+  const unfinished = `${folder}.new`
+  await rm(unfinished, { recursive: true, force: true })
+  const fresh = await PGlite.create({ dataDir: unfinished })
+  await fresh.close()
+  await rename(unfinished, folder)
+}
+
+async function opened(pglite: PGlite, folder: string): Promise<void> {
   try {
-    return await PGlite.create({ dataDir: folder })
+    await pglite.waitReady
   } catch (error) {
     throw new StorageError(
       'database_damaged',
