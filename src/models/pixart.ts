@@ -64,10 +64,11 @@ const frequencyWidth = 256
 const paddingPenalty = -10000
 
 /**
- * tokens (R, N, C·p·p) in the order (C, p, p); coords (R, N, 2), height and width coordinate as `pixartCoordinate` scales them;
- * timestep (R); text (R, T, captionWidth); mask (R, T), 1 for tokens and 0 for padding; when micro-conditioned also
- * resolution (R, 2), height and width in pixels, and aspect_ratio (R, 1) → output (R, N, outC·p·p) in the order (outC, p, p).
- * With learned variance the first C·p·p numbers of a token are the noise prediction. All float32.
+ * Inputs, all float32: tokens (R, N, C·p·p), each in the order (C, p, p); coords (R, N, 2), row and column of each token's patch,
+ * scaled to the grid that the model was made for as diffusers' get_2d_sincos_pos_embed scales them; timestep (R); text
+ * (R, T, captionWidth); mask (R, T), 1 for tokens and 0 for padding; when micro-conditioned also resolution (R, 2), height and
+ * width in pixels, and aspect_ratio (R, 1), height / width.
+ * Output (R, N, outC·p·p), each in the order (outC, p, p): the first C·p·p numbers are the noise prediction.
  */
 export function pixart(config: PixArtConfig, lowering: LoweringName): Graph {
   const { patchSize, inChannels, captionWidth, microConditioned, layers, epsilon } = config
@@ -180,12 +181,12 @@ function projectOut(scope: Scope, x: Value, { outChannels, patchSize }: PixArtCo
   ) // (R, N, outC·p·p)
 }
 
-/** Sines and cosines of the width coordinate, then of the height coordinate: (R, N, D). */
+/** Sines and cosines (Vaswani et al. 2017, section 3.5) of the column, then of the row: (R, N, D). */
 function positionEmbedding(coords: Value, width: number): Value {
   const count = width / 4
   const frequencies = Float32Array.from({ length: count }, (_, i) => 10000 ** (-i / count))
-  const widthFirst = Unsqueeze(Gather(coords, integers(1, 0), { axis: 2 }), [3]) // (R, N, 2, 1)
-  const angles = Mul(widthFirst, constant('float32', [count], frequencies)) // (R, N, 2, D/4)
+  const columnFirst = Unsqueeze(Gather(coords, integers(1, 0), { axis: 2 }), [3]) // (R, N, 2, 1)
+  const angles = Mul(columnFirst, constant('float32', [count], frequencies)) // (R, N, 2, D/4)
   return Reshape(Concat([Sin(angles), Cos(angles)], { axis: 3 }), integers(0, 0, width))
 }
 
