@@ -15,11 +15,15 @@ if (Number(process.versions.node.split('.')[0]) >= 24) {
 } else {
   const pinned = join(root, 'node_modules', 'node', 'bin', process.platform === 'win32' ? 'node.exe' : 'node')
   if (!existsSync(pinned)) {
-    console.error(`atelier: needs Node >= 24 and found ${process.version}; run "npm ci", which installs it (the npm package "node")`)
+    console.error(
+      `atelier: needs Node >= 24 and found ${process.version}; run "npm ci", which installs it (the npm package "node")`,
+    )
     process.exit(1)
   }
   // The IPC channel tells the child when this process is gone, however it died.
-  const child = spawn(pinned, [join(root, 'src', 'cli.ts'), ...process.argv.slice(2)], { stdio: ['inherit', 'inherit', 'inherit', 'ipc'] })
+  const child = spawn(pinned, [join(root, 'src', 'cli.ts'), ...process.argv.slice(2)], {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+  })
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
   child.on('exit', (code, signal) => {
     if (signal) {

@@ -19,7 +19,13 @@ function run(command, args) {
 const sources = {
   'src/sdk/schema.ts': () => {
     const out = join(folder, 'schema.ts')
-    run(bin('openapi-typescript'), ['openapi.yaml', '--output', out, '--root-types', '--default-non-nullable=false'])
+    run(bin('openapi-typescript'), [
+      'openapi.yaml',
+      '--output',
+      out,
+      '--root-types',
+      '--default-non-nullable=false',
+    ])
     return out
   },
   'src/graph/onnx_pb.ts': () => {

@@ -30,7 +30,9 @@ export function installDependencies() {
   if (modifiedMs(at('node_modules', '.package-lock.json')) >= modifiedMs(at('package-lock.json'))) return
   console.error('setup: installing dependencies (npm ci)')
   // onnxruntime-node's own install step fetches CUDA libraries from a host that is not the npm registry.
-  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { ONNXRUNTIME_NODE_INSTALL: process.env.ONNXRUNTIME_NODE_INSTALL ?? 'skip' })
+  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+    ONNXRUNTIME_NODE_INSTALL: process.env.ONNXRUNTIME_NODE_INSTALL ?? 'skip',
+  })
 }
 
 /** Generates the Prisma client when it is missing or was made from another schema or Prisma version. */

@@ -53,7 +53,8 @@ const settings = {
   }),
   publicUrl: setting({
     variable: 'ATELIER_PUBLIC_URL',
-    description: 'where clients reach the service, for links to pictures; empty means the address it listens on',
+    description:
+      'where clients reach the service, for links to pictures; empty means the address it listens on',
     fallback: '',
     expected: 'an http or https URL without a query',
     parse: (text) => {
@@ -135,13 +136,24 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   const entries = Object.entries(settings).map(([key, { variable, fallback, expected, parse }]) => {
     const text = environment[variable] ?? fallback
     const value = parse(text)
-    if (value === undefined) throw new ConfigError(`${variable}: expected ${expected}, got ${JSON.stringify(text)}`)
+    if (value === undefined)
+      throw new ConfigError(`${variable}: expected ${expected}, got ${JSON.stringify(text)}`)
     return [key, value]
   })
   return Object.freeze(Object.fromEntries(entries)) as Config
 }
 
 /** One line per setting, for `--help` and the README's table. */
-export function describeSettings(): { variable: string; fallback: string; description: string; expected: string }[] {
-  return Object.values(settings).map(({ variable, fallback, description, expected }) => ({ variable, fallback, description, expected }))
+export function describeSettings(): {
+  variable: string
+  fallback: string
+  description: string
+  expected: string
+}[] {
+  return Object.values(settings).map(({ variable, fallback, description, expected }) => ({
+    variable,
+    fallback,
+    description,
+    expected,
+  }))
 }

@@ -68,9 +68,9 @@ export interface PositionSettings extends Pick<LatentLayout, 'height' | 'width' 
 
 /**
  * Grid coordinates of every token: index / (grid / baseSize) / interpolationScale, in float32 as in diffusers'
- * get_2d_sincos_pos_embed, whose grid goes by columns first.
+ * get_2d_sincos_pos_embed.
  *
- * @returns (N, 2): the column's coordinate (first half of the position embedding), then the row's
+ * @returns (N, 2): the row's coordinate, then the column's
  */
 export function gridCoordinates(settings: PositionSettings): Float32Array<ArrayBuffer> {
   const { height, width, patchSize, baseSize, interpolationScale } = settings
@@ -80,8 +80,8 @@ export function gridCoordinates(settings: PositionSettings): Float32Array<ArrayB
     Math.fround(Math.fround(index / Math.fround(count / baseSize)) / Math.fround(interpolationScale))
   const coordinates = new Float32Array(rows * columns * 2)
   for (let token = 0; token < rows * columns; token++) {
-    coordinates[2 * token] = along(token % columns, columns)
-    coordinates[2 * token + 1] = along(Math.floor(token / columns), rows)
+    coordinates[2 * token] = along(Math.floor(token / columns), rows)
+    coordinates[2 * token + 1] = along(token % columns, columns)
   }
   return coordinates
 }

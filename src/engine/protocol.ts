@@ -52,6 +52,7 @@ export interface ModelInfo {
   readonly baseSize: number
   readonly buckets: readonly Bucket[]
   readonly defaultScheduler: SchedulerName
+  readonly schedulers: readonly { readonly name: SchedulerName; readonly maxSteps: number }[]
   readonly maxPromptTokens: number
 }
 
@@ -64,3 +65,32 @@ export class EngineError extends Error {
     this.code = code
   }
 }
+
+/** What a device process needs to know to start. */
+export interface DeviceOptions {
+  readonly models: readonly { readonly name: string; readonly folder: string }[]
+  readonly provider: 'cpu' | 'cuda' | 'webgpu'
+  /** 0 takes one per core. */
+  readonly threads: number
+  /** Converted weights are kept here. */
+  readonly cacheDir: string
+}
+
+export type ParentMessage =
+  | { readonly type: 'start'; readonly options: DeviceOptions }
+  | { readonly type: 'submit'; readonly request: ImageRequest }
+  | { readonly type: 'cancel'; readonly id: string }
+
+export type ChildMessage =
+  | { readonly type: 'failed-to-start'; readonly message: string }
+  /** What an operator should know, such as a conversion of weights that takes minutes. */
+  | { readonly type: 'note'; readonly message: string }
+  | { readonly type: 'ready'; readonly models: readonly ModelInfo[] }
+  | { readonly type: 'progress'; readonly id: string; readonly progress: ImageProgress }
+  | { readonly type: 'succeeded'; readonly id: string; readonly result: ImageResult }
+  | {
+      readonly type: 'failed'
+      readonly id: string
+      readonly code: EngineError['code']
+      readonly message: string
+    }

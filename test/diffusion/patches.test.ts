@@ -36,20 +36,20 @@ describe('patches', () => {
 describe('coordinates', () => {
   const square = { patchSize: 2, baseSize: 4, interpolationScale: 1 }
 
-  test('of the square grid at scale 1 are the indices, column first', () => {
-    const expected = [0, 1, 2, 3].flatMap((row) => [0, 1, 2, 3].flatMap((column) => [column, row]))
+  test('of the square grid at scale 1 are the indices, row first', () => {
+    const expected = [0, 1, 2, 3].flatMap((row) => [0, 1, 2, 3].flatMap((column) => [row, column]))
     expect([...gridCoordinates({ ...square, height: 8, width: 8 })]).toEqual(expected)
   })
 
   test('of any grid spread over the base size, divided by the interpolation scale', () => {
     const at = gridCoordinates({ ...square, height: 4, width: 16, interpolationScale: 2 })
-    const columns = at.filter((_, i) => i % 2 === 0)
+    const columns = at.filter((_, i) => i % 2 === 1)
     expect([...columns.subarray(0, 8)]).toEqual([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75])
-    expect(at.filter((_, i) => i % 2 === 1)).toEqual(new Float32Array(16).fill(1, 8))
+    expect(at.filter((_, i) => i % 2 === 0)).toEqual(new Float32Array(16).fill(1, 8))
   })
 
   test('are rounded to float32 at every operation', () => {
     const at = gridCoordinates({ height: 2, width: 88, patchSize: 2, baseSize: 64, interpolationScale: 3 })
-    expect(at[14]).toBe(Math.fround(Math.fround(7 / Math.fround(44 / 64)) / 3))
+    expect(at[15]).toBe(Math.fround(Math.fround(7 / Math.fround(44 / 64)) / 3))
   })
 })

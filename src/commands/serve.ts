@@ -1,0 +1,73 @@
+/** `atelier serve`: puts the service together, listens, and takes it apart again on SIGTERM or SIGINT. */
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { pino, type Logger } from 'pino'
+import type { Config } from '../config.ts'
+import { findModel } from './model-folder.ts'
+import { startPool, type DeviceEvent } from '../engine/pool.ts'
+import { startGenerationService } from '../generation/service.ts'
+import { buildApp } from '../http/app.ts'
+import { serveControl } from '../storage/control.ts'
+import { openStorage } from '../storage/storage.ts'
+import { statusOf } from './status.ts'
+
+/** Runs until a signal ends it. @throws when the data folder is in use, the model is not usable or the port is taken */
+export async function serve(config: Config): Promise<void> {
+  const log = pino({ level: config.logLevel })
+  const closers: (() => Promise<void>)[] = []
+  const open = async <T extends { close(): Promise<void> | void }>(opening: PromiseLike<T>): Promise<T> => {
+    const opened = await opening
+    closers.push(async () => opened.close())
+    return opened
+  }
+  // Before anything that takes time, so that a signal during the start ends it in order too.
+  const signalled = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
+  try {
+    const model = await findModel(config.model)
+    const { dataDir, provider, threads, maxQueued } = config
+    const device = { models: [model], provider, threads, cacheDir: join(dataDir, 'cache') }
+    // Side by side: the one waits for the disk, the other for the weights.
+    const [storage, pool] = await Promise.all([
+      open(openStorage({ dataDir, onError: (error) => log.error({ err: error }, 'the queue reports') })),
+      open(startPool([device], (event) => logDeviceEvent(log, event))),
+    ])
+    const generation = await open(startGenerationService({ storage, pool, log, maxQueued }))
+    const app = await open(buildApp({ generation, config, logger: log }))
+    const address = await app.listen({ host: config.host, port: config.port })
+    await open(serveControl(dataDir, { status: async () => statusOf(address, generation) }))
+    console.log(greeting(config.publicUrl || address, model.name))
+    await signalled
+    log.info('shutting down')
+  } finally {
+    // A second signal does not wait.
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => process.exit(1))
+    for (const close of closers.toReversed()) await close()
+  }
+  // PGlite and the like keep no promise to let the event loop run dry.
+  process.exit(0)
+}
+
+function logDeviceEvent(log: Logger, event: DeviceEvent): void {
+  switch (event.kind) {
+    case 'note':
+      return log.warn(event.message)
+    case 'died':
+      return log.error(
+        { reason: event.reason, requests: event.requests },
+        'the device process died and is started again',
+      )
+    case 'ready': {
+      const models = event.models.map(({ name, version }) => ({ name, version }))
+      return log.info({ devicePid: event.pid, models }, 'device ready')
+    }
+  }
+}
+
+function greeting(address: string, model: string): string {
+  const body = JSON.stringify({ prompt: 'a small cactus with a happy face' })
+  return [
+    `Atelier serves the model "${model}" at ${address}`,
+    'Try:',
+    `  curl ${address}/v1/images/generations -H 'content-type: application/json' -d '${body}'`,
+  ].join('\n')
+}

@@ -1,0 +1,39 @@
+/** The child process of one device: loads the models, then runs the loop and talks to its parent. */
+import { Loop } from './loop.ts'
+import { openPipelines } from './open-pipelines.ts'
+import type { ChildMessage, DeviceOptions, ParentMessage } from './protocol.ts'
+
+// Whatever kills the parent closes the channel: nobody would read the results any more.
+process.on('disconnect', () => process.exit())
+
+let loop: Loop | undefined
+
+process.on('message', (message: ParentMessage) => {
+  switch (message.type) {
+    case 'start':
+      start(message.options).catch((error: unknown) => {
+        tell(
+          { type: 'failed-to-start', message: error instanceof Error ? error.message : String(error) },
+          () => process.exit(1),
+        )
+      })
+      return
+    case 'submit':
+      loop?.submit(message.request)
+      return
+    case 'cancel':
+      loop?.cancel(message.id)
+  }
+})
+
+async function start(options: DeviceOptions): Promise<void> {
+  const pipelines = await openPipelines(options, (message) => tell({ type: 'note', message }))
+  loop = new Loop(pipelines, tell)
+  tell({ type: 'ready', models: pipelines.map(({ info }) => info) })
+  await loop.run()
+}
+
+function tell(message: ChildMessage, sent?: () => void): void {
+  // A failed send means that the parent is gone, and `disconnect` ends this process.
+  process.send?.(message, undefined, undefined, () => sent?.())
+}

@@ -1,0 +1,349 @@
+/**
+ * Every stage of the pipeline against reference tensors, by the code that serves.
+ *
+ * Legend: B batch, N image tokens, T text tokens, C channels, h × w latent pixels, H × W pixels.
+ */
+import { readFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { nearestBucket } from '../diffusion/buckets.ts'
+import { gridCoordinates, patchify, unpatchify } from '../diffusion/patches.ts'
+import { createSolver } from '../diffusion/solvers.ts'
+import { preparePrompt } from '../text/prompt.ts'
+import { openSafetensors, readFloats, readTensor, type TensorLocation } from '../weights/safetensors.ts'
+import { writeSafetensors, type TensorSource } from '../weights/safetensors-writer.ts'
+import { maxPromptTokens } from './loaded-model.ts'
+import { openPipelines } from './open-pipelines.ts'
+import type { Pipeline } from './pipeline.ts'
+import type { DeviceOptions } from './protocol.ts'
+import { float32 } from './session.ts'
+
+export interface Comparison {
+  readonly name: string
+  readonly maxAbsolute: number
+  /** The largest difference by the reference's largest value. */
+  readonly maxRelative: number
+  readonly bound: string
+  readonly isWithin: boolean
+}
+
+export interface ParityReport {
+  readonly comparisons: readonly Comparison[]
+  /** References that nothing was held against. */
+  readonly uncompared: readonly string[]
+}
+
+type NumberArray = Float32Array | Int32Array | Uint8Array
+
+/** What may differ, in the words of the report. */
+interface Bound {
+  readonly text: string
+  readonly holds: (difference: {
+    maxAbsolute: number
+    maxRelative: number
+    offByMoreThanOne: number
+  }) => boolean
+}
+const equal: Bound = { text: 'equal', holds: ({ maxAbsolute }) => maxAbsolute === 0 }
+const tensorBound: Bound = {
+  text: 'abs <= 1e-4, rel <= 2e-5',
+  holds: ({ maxAbsolute, maxRelative }) => maxAbsolute <= 1e-4 && maxRelative <= 2e-5,
+}
+const solverBound: Bound = { text: 'rel <= 1e-5', holds: ({ maxRelative }) => maxRelative <= 1e-5 }
+const latentsBound: Bound = { text: 'rel <= 5e-5', holds: ({ maxRelative }) => maxRelative <= 5e-5 }
+const pixelsBound: Bound = {
+  text: '99.9 % within 1',
+  holds: ({ offByMoreThanOne }) => offByMoreThanOne <= 1e-3,
+}
+
+interface GoldenRun {
+  readonly prompt: string
+  readonly negative_prompt: string
+  readonly requested_height: number
+  readonly requested_width: number
+  readonly bucket_height: number
+  readonly bucket_width: number
+  readonly steps: number
+  readonly guidance_scale: number
+}
+interface GoldenDescription {
+  readonly prompts: readonly string[]
+  readonly runs: readonly GoldenRun[]
+}
+
+/**
+ * @param folder holds checkpoint/, golden.safetensors and golden.json
+ * @param options `outFile`: where to write every computed tensor, under the references' names
+ * @throws when the folder is not of that form
+ */
+export async function runParity(
+  folder: string,
+  device: Omit<DeviceOptions, 'models'>,
+  options: { readonly outFile?: string | undefined; readonly onNote: (message: string) => void },
+): Promise<ParityReport> {
+  const models = [{ name: basename(folder), folder: join(folder, 'checkpoint') }]
+  const [description, { tensors }, pipelines] = await Promise.all([
+    readDescription(join(folder, 'golden.json')),
+    openSafetensors(join(folder, 'golden.safetensors')),
+    openPipelines({ ...device, models }, options.onNote),
+  ])
+  const run = new ParityRun(tensors)
+  const pipeline = pipelines[0]!
+  try {
+    await compareText(run, pipeline, description)
+    await compareTransformer(run, pipeline)
+    await compareVae(run, pipeline)
+    await compareSolvers(run, pipeline)
+    for (const [index, golden] of description.runs.entries()) await compareRun(run, pipeline, index, golden)
+  } finally {
+    await pipeline.model.close()
+  }
+  if (options.outFile !== undefined) await writeSafetensors(options.outFile, run.computed)
+  return { comparisons: run.comparisons, uncompared: run.uncompared() }
+}
+
+/** Keeps the books: what was read as an input, what was computed, and how far it was off. */
+class ParityRun {
+  readonly comparisons: Comparison[] = []
+  readonly computed = new Map<string, TensorSource>()
+  readonly #references: ReadonlyMap<string, TensorLocation>
+  readonly #used = new Set<string>()
+
+  constructor(references: ReadonlyMap<string, TensorLocation>) {
+    this.#references = references
+  }
+
+  has(name: string): boolean {
+    return this.#references.has(name)
+  }
+
+  names(pattern: RegExp): string[] {
+    return [...this.#references.keys()].filter((name) => pattern.test(name))
+  }
+
+  shape(name: string): readonly number[] {
+    return this.#locate(name).shape
+  }
+
+  /** A reference that a computation starts from. */
+  async input(name: string): Promise<Float32Array<ArrayBuffer>> {
+    const location = this.#locate(name)
+    this.#used.add(name)
+    return location.dtype === 'I32' ? Float32Array.from(await this.#numbers(location)) : readFloats(location)
+  }
+
+  async compare(name: string, computed: NumberArray, bound: Bound): Promise<void> {
+    const location = this.#locate(name)
+    const reference = await this.#numbers(location)
+    this.#used.add(name)
+    this.computed.set(name, sourceOf(computed, location.shape))
+    const difference = measure(computed, reference)
+    const { maxAbsolute, maxRelative } = difference
+    this.comparisons.push({
+      name,
+      maxAbsolute,
+      maxRelative,
+      bound: bound.text,
+      isWithin: bound.holds(difference),
+    })
+  }
+
+  uncompared(): string[] {
+    return [...this.#references.keys()].filter((name) => !this.#used.has(name)).sort()
+  }
+
+  #locate(name: string): TensorLocation {
+    const location = this.#references.get(name)
+    if (!location) throw new Error(`golden.safetensors: expected a tensor ${name}, and there is none`)
+    return location
+  }
+
+  async #numbers(location: TensorLocation): Promise<NumberArray> {
+    const data = await readTensor(location)
+    if (data instanceof Float32Array || data instanceof Int32Array || data instanceof Uint8Array) return data
+    throw new Error(`golden.safetensors: expected F32, I32 or U8, got ${location.dtype}`)
+  }
+}
+
+function measure(computed: NumberArray, reference: NumberArray) {
+  if (computed.length !== reference.length)
+    return { maxAbsolute: Infinity, maxRelative: Infinity, offByMoreThanOne: 1 }
+  let maxAbsolute = 0
+  let largest = 0
+  let off = 0
+  for (let i = 0; i < reference.length; i++) {
+    const difference = Math.abs(computed[i]! - reference[i]!)
+    // A NaN must not pass for a small difference.
+    if (!(difference <= maxAbsolute)) maxAbsolute = Number.isNaN(difference) ? Infinity : difference
+    if (!(difference <= 1)) off += 1
+    largest = Math.max(largest, Math.abs(reference[i]!))
+  }
+  const maxRelative = maxAbsolute === 0 ? 0 : maxAbsolute / largest
+  return { maxAbsolute, maxRelative, offByMoreThanOne: off / reference.length }
+}
+
+function sourceOf(data: NumberArray, shape: readonly number[]): TensorSource {
+  if (data instanceof Float32Array) return { dtype: 'F32', shape, data }
+  if (data instanceof Int32Array) return { dtype: 'I32', shape, data }
+  return { dtype: 'U8', shape, data }
+}
+
+async function compareText(
+  run: ParityRun,
+  { model }: Pipeline,
+  { prompts }: GoldenDescription,
+): Promise<void> {
+  const length = prompts.length * maxPromptTokens
+  const ids = new Int32Array(length)
+  const mask = new Float32Array(length)
+  for (const [index, prompt] of prompts.entries()) {
+    const tokens = model.tokenizer.encode(preparePrompt(prompt, { cleanCaption: false }), maxPromptTokens)
+    ids.set(tokens.ids, index * maxPromptTokens)
+    mask.set(tokens.mask, index * maxPromptTokens)
+  }
+  await run.compare('tokens.ids', ids, equal)
+  await run.compare('tokens.mask', Int32Array.from(mask), equal)
+  await run.compare('text_encoder.hidden', await model.encodeText(ids, mask, prompts.length), tensorBound)
+}
+
+/** One call with a timestep of its own for every row; the text is that of the first prompts. */
+async function compareTransformer(run: ParityRun, { model }: Pipeline): Promise<void> {
+  const { pixart } = model
+  const { patchSize, inChannels, outChannels, captionWidth } = pixart
+  const latents = await run.input('transformer.latents') // (B, C, h, w)
+  const [batch = 0, , height = 0, width = 0] = run.shape('transformer.latents')
+  const layout = { channels: inChannels, height, width, patchSize }
+  const outLayout = { ...layout, channels: outChannels }
+  const N = (height * width) / patchSize ** 2
+  const size = inChannels * height * width
+  const tokens = new Float32Array(latents.length) // (B, N, C·p·p)
+  const coords = new Float32Array(batch * N * 2)
+  const positions = {
+    ...layout,
+    baseSize: pixart.sampleSize / patchSize,
+    interpolationScale: pixart.interpolationScale,
+  }
+  for (let row = 0; row < batch; row++) {
+    patchify(
+      latents.subarray(row * size, (row + 1) * size),
+      layout,
+      tokens.subarray(row * size, (row + 1) * size),
+    )
+    coords.set(gridCoordinates(positions), row * N * 2)
+  }
+  const hidden = await run.input('text_encoder.hidden') // (6, T, D)
+  const mask = await run.input('tokens.mask') // (6, T)
+  const T = maxPromptTokens
+  const output = new Float32Array(batch * outChannels * height * width)
+  await model.predictNoise(
+    {
+      tokens: float32(tokens, batch, N, inChannels * patchSize ** 2),
+      coords: float32(coords, batch, N, 2),
+      timestep: float32(await run.input('transformer.timestep'), batch),
+      text: float32(hidden.subarray(0, batch * T * captionWidth), batch, T, captionWidth),
+      mask: float32(mask.subarray(0, batch * T), batch, T),
+      ...(pixart.microConditioned
+        ? {
+            resolution: float32(await run.input('transformer.resolution'), batch, 2),
+            aspect_ratio: float32(await run.input('transformer.aspect_ratio'), batch, 1),
+          }
+        : {}),
+    },
+    output,
+  )
+  const images = new Float32Array(output.length) // (B, 2·C, h, w)
+  const outSize = outChannels * height * width
+  for (let row = 0; row < batch; row++) {
+    unpatchify(
+      output.subarray(row * outSize, (row + 1) * outSize),
+      outLayout,
+      images.subarray(row * outSize, (row + 1) * outSize),
+    )
+  }
+  await run.compare('transformer.output', images, tensorBound)
+}
+
+async function compareVae(run: ParityRun, { model }: Pipeline): Promise<void> {
+  const latents = await run.input('vae.latents')
+  const [batch = 0, , height = 0, width = 0] = run.shape('vae.latents')
+  await run.compare('vae.decoded', await model.decode(latents, { batch, height, width }), tensorBound)
+  const { mean, logvar } = await model.encodeImage(await run.input('vae.image'), { batch, height, width })
+  await run.compare('vae.mean', mean, tensorBound)
+  await run.compare('vae.logvar', logvar, tensorBound)
+}
+
+/** The solver alone, over given noise predictions. */
+async function compareSolvers(run: ParityRun, { model }: Pipeline): Promise<void> {
+  for (const name of run.names(/^solver\d+\.end$/)) {
+    const prefix = name.slice(0, -'.end'.length)
+    const predictions = await run.input(`${prefix}.eps`)
+    const latents = await run.input(`${prefix}.start`)
+    const solver = createSolver(
+      model.schedulerConfig.scheduler,
+      model.schedulerConfig,
+      Number(prefix.slice('solver'.length)),
+    )
+    const history = solver.createHistory(latents.length)
+    for (let step = 0; step < solver.steps; step++) {
+      solver.step(
+        step,
+        latents,
+        predictions.subarray(step * latents.length, (step + 1) * latents.length),
+        history,
+      )
+    }
+    await run.compare(`${prefix}.timesteps`, Int32Array.from(solver.timesteps), equal)
+    await run.compare(name, latents, solverBound)
+  }
+}
+
+/** The whole pipeline, from a prompt and given noise to pixels. */
+async function compareRun(
+  run: ParityRun,
+  pipeline: Pipeline,
+  index: number,
+  golden: GoldenRun,
+): Promise<void> {
+  const bucket = nearestBucket(pipeline.info.buckets, {
+    width: golden.requested_width,
+    height: golden.requested_height,
+  })
+  if (bucket.width !== golden.bucket_width || bucket.height !== golden.bucket_height) {
+    const expected = `${golden.bucket_width}x${golden.bucket_height}`
+    throw new Error(
+      `golden.json, run ${index}: expected the bucket ${expected}, got ${bucket.width}x${bucket.height}`,
+    )
+  }
+  const request = {
+    prompt: golden.prompt,
+    negativePrompt: golden.negative_prompt,
+    cleanCaption: false,
+    steps: golden.steps,
+    guidanceScale: golden.guidance_scale,
+    scheduler: pipeline.info.defaultScheduler,
+  }
+  const latents = await run.input(`run${index}.latents`)
+  const denoising = await pipeline.beginAt(bucket, request, { kind: 'latents', latents })
+  while (denoising.step < denoising.solver.steps) await pipeline.step([denoising])
+  await run.compare(`run${index}.final_latents`, pipeline.latentsOf(denoising), latentsBound)
+  const image = `run${index}.image`
+  if (!run.has(image)) return
+  const pixels = await pipeline.decodePixels(denoising, bucket) // (H, W, 3)
+  await run.compare(image, channelsFirst(pixels), pixelsBound)
+}
+
+/** (H, W, 3) → (3, H, W) */
+function channelsFirst(pixels: Uint8Array): Uint8Array {
+  const plane = pixels.length / 3
+  const out = new Uint8Array(pixels.length)
+  for (let i = 0; i < plane; i++)
+    for (let channel = 0; channel < 3; channel++) out[channel * plane + i] = pixels[3 * i + channel]!
+  return out
+}
+
+async function readDescription(file: string): Promise<GoldenDescription> {
+  const json: unknown = JSON.parse(await readFile(file, 'utf8'))
+  const { prompts, runs } = json as Partial<GoldenDescription>
+  if (!Array.isArray(prompts) || !Array.isArray(runs))
+    throw new Error(`${file}: expected the lists "prompts" and "runs"`)
+  return { prompts, runs }
+}

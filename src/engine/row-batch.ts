@@ -1,0 +1,101 @@
+/**
+ * The arrays that one denoising batch is computed from and into. They are made once for a composition of the batch, and
+ * from step to step only what changes is written.
+ *
+ * Legend: R rows, N image tokens, P numbers of latents in a token, S numbers of output in a token, T text tokens, D text width.
+ */
+import type { PredictionLayout } from '../diffusion/guidance.ts'
+import type { PixArtConfig } from '../models/pixart.ts'
+import type { Denoising } from './denoising.ts'
+import { float32, type Tensor } from './session.ts'
+
+export class RowBatch {
+  /** Under the names of the transformer graph's inputs. */
+  readonly inputs: Readonly<Record<string, Tensor<'float32'>>>
+  readonly output: Float32Array // (R, N, S)
+  readonly predictionLayout: PredictionLayout
+  readonly #denoisings: readonly Denoising[]
+  readonly #tokens: Float32Array
+  readonly #timesteps: Float32Array
+  readonly #outputs: readonly (readonly [Float32Array, Float32Array?])[]
+
+  /** @param denoisings all with the same number of image tokens and of text tokens */
+  constructor(denoisings: readonly Denoising[], config: PixArtConfig) {
+    const rows = denoisings.flatMap((denoising) => denoising.rows.map((text) => ({ denoising, text })))
+    const [first] = rows
+    if (!first) throw new RangeError('a batch has at least one row')
+    const width = config.inChannels * config.patchSize ** 2 // P
+    const stride = config.outChannels * config.patchSize ** 2 // S
+    const textWidth = config.captionWidth // D
+    const R = rows.length
+    const N = first.denoising.latents.length / width
+    const T = first.text.mask.length
+    const array = (...dims: number[]) => float32(new Float32Array(dims.reduce((a, b) => a * b)), ...dims)
+    const tokens = array(R, N, width)
+    const timestep = array(R)
+    const coords = array(R, N, 2)
+    const text = array(R, T, textWidth)
+    const mask = array(R, T)
+    const resolution = array(R, 2)
+    const aspect_ratio = array(R, 1)
+    for (const [row, { denoising, text: conditions }] of rows.entries()) {
+      const { width, height } = denoising.bucket
+      coords.data.set(denoising.coordinates, row * N * 2)
+      text.data.set(conditions.hidden, row * T * textWidth)
+      mask.data.set(conditions.mask, row * T)
+      resolution.data.set([height, width], row * 2)
+      aspect_ratio.data[row] = height / width
+    }
+    this.inputs = {
+      tokens,
+      coords,
+      timestep,
+      text,
+      mask,
+      ...(config.microConditioned ? { resolution, aspect_ratio } : {}),
+    }
+    this.output = new Float32Array(R * N * stride)
+    this.predictionLayout = { width, stride }
+    this.#denoisings = denoisings
+    this.#tokens = tokens.data
+    this.#timesteps = timestep.data
+    const outputOf = (row: number) => this.output.subarray(row * N * stride, (row + 1) * N * stride)
+    let row = 0
+    this.#outputs = denoisings.map(({ rows }) => {
+      const own =
+        rows.length === 2 ? ([outputOf(row), outputOf(row + 1)] as const) : ([outputOf(row)] as const)
+      row += rows.length
+      return own
+    })
+  }
+
+  /** Whether it was made for just these, in this order. */
+  holds(denoisings: readonly Denoising[]): boolean {
+    return (
+      this.#denoisings.length === denoisings.length &&
+      this.#denoisings.every((own, i) => own === denoisings[i])
+    )
+  }
+
+  /** Writes what the model is fed at each one's step. */
+  writeInputs(): void {
+    let row = 0
+    for (const { solver, step, latents, rows } of this.#denoisings) {
+      const length = latents.length
+      const timestep = solver.timesteps[step]!
+      const fed = this.#tokens.subarray(row * length, (row + 1) * length) // (N, P)
+      solver.scaleModelInput(latents, step, fed)
+      this.#timesteps[row] = timestep
+      if (rows.length === 2) {
+        this.#tokens.copyWithin((row + 1) * length, row * length, (row + 1) * length)
+        this.#timesteps[row + 1] = timestep
+      }
+      row += rows.length
+    }
+  }
+
+  /** The rows of the output that belong to one of them, as views: (N, S) each; with guidance the negative prompt's first. */
+  outputsOf(index: number): readonly [Float32Array, Float32Array?] {
+    return this.#outputs[index]!
+  }
+}
