@@ -92,7 +92,8 @@ export class Session {
       InferenceSession.create(serialise(graph, parameters), {
         executionProviders: [provider],
         graphOptimizationLevel: fusion === 'all' ? 'all' : 'basic',
-        logSeverityLevel: 3,
+        // Errors are thrown; printed as well they would reach the operator twice.
+        logSeverityLevel: 4,
         ...(threads === 0 ? {} : { intraOpNumThreads: threads }),
         ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
         extra: {

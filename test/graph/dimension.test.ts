@@ -13,7 +13,8 @@ import {
 } from '../../src/graph/dimension.ts'
 
 const [R, N] = [symbol('R'), symbol('N')]
-const text = (dimension: Dimension | undefined): string | undefined => dimension && dimensionText(dimension)
+const text = (dimension: Dimension | undefined): string | undefined =>
+  dimension === undefined ? undefined : dimensionText(dimension)
 
 test('equal sizes have one text, whatever way they were computed', () => {
   expect(text(multiply(R, multiply(N, 2)))).toBe('2*N*R')
