@@ -1,24 +1,11 @@
 /** Repairs of text that came through careless hands: the ones of ftfy that need no guess at an encoding. */
 import { unescapeHtml } from './html.ts'
 
+/** Letters that hold several, each before what it holds. */
 const ligatures = new Map(
-  Object.entries({
-    ĳ: 'ij',
-    Ĳ: 'IJ',
-    ŉ: 'ʼn',
-    Ǆ: 'DŽ',
-    ǅ: 'Dž',
-    ǆ: 'dž',
-    Ǉ: 'LJ',
-    ǈ: 'Lj',
-    ǉ: 'lj',
-    Ǌ: 'NJ',
-    ǋ: 'Nj',
-  })
-    .concat(
-      Object.entries({ ǌ: 'nj', Ǳ: 'DZ', ǲ: 'Dz', ǳ: 'dz', ﬀ: 'ff', ﬁ: 'fi', ﬂ: 'fl', ﬃ: 'ffi', ﬄ: 'ffl' }),
-    )
-    .concat(Object.entries({ ﬅ: 'ſt', ﬆ: 'st' })),
+  'ĳij ĲIJ ŉʼn ǄDŽ ǅDž ǆdž ǇLJ ǈLj ǉlj ǊNJ ǋNj ǌnj ǱDZ ǲDz ǳdz ﬀff ﬁfi ﬂfl ﬃffi ﬄffl ﬅſt ﬆst'
+    .split(' ')
+    .map((pair): [string, string] => [pair.slice(0, 1), pair.slice(1)]),
 )
 const ligature = new RegExp(`[${[...ligatures.keys()].join('')}]`, 'gu')
 
