@@ -37,10 +37,16 @@ export class ConfigReader {
     return valid ? value : this.#fail(name, 'a list of whole numbers above 0', value)
   }
 
-  /** Fails unless the field, where it is given, has one of the values that the model's code covers. */
-  require(name: string, ...supported: readonly unknown[]): void {
-    const value = this.#value(name, supported[0]) ?? null
-    if (!supported.includes(value)) this.#fail(name, supported.map((item) => JSON.stringify(item)).join(' or '), value)
+  /** Fails unless the field, or what the reference implementation assumes where it is missing, is what the model's code covers. */
+  require(name: string, supported: unknown, assumed: unknown = null): void {
+    const value = this.#value(name, assumed)
+    if (value !== supported) this.#fail(name, JSON.stringify(supported), value)
+  }
+
+  /** Fails unless the field's value meets a condition that depends on other fields. */
+  demand(name: string, expected: string, holds: (value: unknown) => boolean): void {
+    const value = this.#value(name, null)
+    if (!holds(value)) this.#fail(name, expected, value)
   }
 
   /** Fails unless every item of the list is this one. */

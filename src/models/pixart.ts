@@ -41,6 +41,13 @@ export function readPixArtConfig(json: ConfigFields): PixArtConfig {
   config.require('cross_attention_dim', heads * headWidth)
   const inChannels = config.integer('in_channels')
   const sampleSize = config.integer('sample_size')
+  const microConditioned = config.boolean('use_additional_conditions', sampleSize === 128)
+  const parts = microConditioned ? 12 : 4
+  config.demand(
+    'attention_head_dim',
+    `a width of heads × head that ${parts} divides`,
+    () => (heads * headWidth) % parts === 0,
+  )
   return {
     heads,
     headWidth,
@@ -53,7 +60,7 @@ export function readPixArtConfig(json: ConfigFields): PixArtConfig {
     epsilon: config.number('norm_eps', 1e-5),
     sampleSize,
     interpolationScale: config.number('interpolation_scale', Math.max(Math.floor(sampleSize / 64), 1)),
-    microConditioned: config.boolean('use_additional_conditions', sampleSize === 128),
+    microConditioned,
   }
 }
 

@@ -27,13 +27,13 @@ export interface VaeConfig {
 /** @throws {ModelConfigError} naming the field that is wrong or not covered */
 export function readVaeConfig(json: ConfigFields): VaeConfig {
   const config = new ConfigReader('vae', json)
-  config.require('act_fn', 'silu')
+  config.require('act_fn', 'silu', 'silu')
   config.requireEach('down_block_types', 'DownEncoderBlock2D')
   config.requireEach('up_block_types', 'UpDecoderBlock2D')
-  config.require('out_channels', config.integer('in_channels', 3))
-  config.require('mid_block_add_attention', true)
-  config.require('use_quant_conv', true)
-  config.require('use_post_quant_conv', true)
+  config.require('out_channels', config.integer('in_channels', 3), 3)
+  config.require('mid_block_add_attention', true, true)
+  config.require('use_quant_conv', true, true)
+  config.require('use_post_quant_conv', true, true)
   config.require('latents_mean', null)
   config.require('shift_factor', null)
   return {

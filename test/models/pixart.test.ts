@@ -135,6 +135,10 @@ describe('the configuration', () => {
     await expect(read({ norm_type: 'ada_norm_zero' })).rejects.toThrow(
       'transformer config, norm_type: expected "ada_norm_single", got "ada_norm_zero"',
     )
+    await expect(read({ norm_type: undefined })).rejects.toThrow('norm_type: expected "ada_norm_single", got null')
+    await expect(read({ attention_head_dim: 14, cross_attention_dim: 42 })).rejects.toThrow(
+      'attention_head_dim: expected a width of heads × head that 12 divides, got 14',
+    )
     await expect(read({ cross_attention_dim: 40 })).rejects.toThrow('cross_attention_dim: expected 48, got 40')
   })
 })
