@@ -1,0 +1,33 @@
+import { readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { describeSettings, readConfig } from '../src/config.ts'
+
+test('defaults are a whole and frozen configuration', () => {
+  const config = readConfig({ PATH: '/bin' })
+  expect(config).toMatchObject({ host: '127.0.0.1', port: 8080, model: 'tiny', provider: 'cpu', maxSide: 2048 })
+  expect(Object.isFrozen(config)).toBe(true)
+})
+
+test.each([
+  ['ATELIER_PORT', '65536', 'a whole number from 0 to 65535'],
+  ['ATELIER_PORT', '-1', 'a whole number from 0 to 65535'],
+  ['ATELIER_PORT', '', 'a whole number from 0 to 65535'],
+  ['ATELIER_PROVIDER', 'tpu', 'one of cpu, cuda, webgpu'],
+  ['ATELIER_PUBLIC_URL', 'ftp://x', 'an http or https URL without a query'],
+  ['ATELIER_DATA_DIR', '', 'a folder'],
+])('%s=%o is refused in one line that says what was expected and what came', (variable, text, expected) => {
+  expect(() => readConfig({ [variable]: text })).toThrow(`${variable}: expected ${expected}, got ${JSON.stringify(text)}`)
+})
+
+test('a setting that does not exist is refused by name', () => {
+  expect(() => readConfig({ ATELIER_PRT: '80' })).toThrow(/^ATELIER_PRT: expected one of ATELIER_HOST, .*; there is no such setting$/)
+})
+
+test("the README's table is the settings' own", () => {
+  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+  const rows = describeSettings().map(
+    ({ variable, fallback, description, expected }) =>
+      `| \`${variable}\` | ${fallback === '' ? '' : `\`${fallback}\``} | ${description}; ${expected} |`,
+  )
+  expect(readme).toContain(rows.join('\n'))
+})
