@@ -54,6 +54,8 @@ export interface LoadedModel {
   readonly tokenizer: Tokenizer
   /** Pixels along one side of a latent. */
   readonly latentScale: number
+  /** Time that the sessions of serving have spent in the library so far. */
+  readonly computedMs: number
   /** (B, T) ids and mask → (B, T, D) */
   encodeText(ids: Int32Array, mask: Float32Array, batch: number): Promise<Float32Array>
   /** One call of the transformer; the graph's own inputs, its output written into `output`. */
@@ -131,6 +133,9 @@ export async function loadModel(name: string, folder: string, options: LoadOptio
     schedulerConfig,
     tokenizer,
     latentScale,
+    get computedMs() {
+      return text.computedMs + transformer.computedMs + decoder.computedMs
+    },
     async encodeText(ids, mask, batch) {
       const length = ids.length / batch
       const { hidden } = await text.run({

@@ -60,6 +60,7 @@ export class Loop {
       if (this.#tasks.get(id) !== task) continue // cancelled, and perhaps sent again
       task.startedMs ??= outcome.startedMs
       task.spentMs[work.kind] += outcome.tookMs
+      task.computeMs += outcome.computeMs
       if (outcome.kind === 'failed') {
         this.#tasks.delete(id)
         this.#tell({ type: 'failed', id, ...describeFailure(outcome.error) })
@@ -88,19 +89,37 @@ export class Loop {
   }
 }
 
-type Outcome = { readonly startedMs: number; readonly tookMs: number } & (
+type Outcome = Measured & (
   | { readonly kind: 'done'; readonly states: readonly TaskState[] } // one for each of the work's tasks
   | { readonly kind: 'failed'; readonly error: unknown }
 )
 
+interface Measured {
+  readonly startedMs: number
+  readonly tookMs: number
+  /** The part of it that was the library's. */
+  readonly computeMs: number
+}
+
 async function run(work: Work): Promise<Outcome> {
   const startedMs = performance.now()
+  const computedBeforeMs = computedMs(work)
+  const measured = (): Measured => ({
+    startedMs,
+    tookMs: performance.now() - startedMs,
+    computeMs: computedMs(work) - computedBeforeMs,
+  })
   try {
     const states = await carryOut(work)
-    return { kind: 'done', states, startedMs, tookMs: performance.now() - startedMs }
+    return { kind: 'done', states, ...measured() }
   } catch (error) {
-    return { kind: 'failed', error, startedMs, tookMs: performance.now() - startedMs }
+    return { kind: 'failed', error, ...measured() }
   }
+}
+
+function computedMs({ tasks }: Work): number {
+  const pipelines = new Set(tasks.map(({ pipeline }) => pipeline))
+  return [...pipelines].reduce((sum, { model }) => sum + model.computedMs, 0)
 }
 
 /** @returns the state that each of the work's tasks is in afterwards */

@@ -31,6 +31,8 @@ export interface PhaseTimings {
   readonly encodeMs: number
   readonly denoiseMs: number
   readonly decodeMs: number
+  /** Time of the library's own work in the units of the three phases that this picture took part in. */
+  readonly computeMs: number
 }
 
 export interface ImageResult {

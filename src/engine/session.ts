@@ -70,6 +70,7 @@ export class SessionError extends Error {
 export class Session {
   readonly graph: Graph
   readonly #session: InferenceSession
+  #computedMs = 0
 
   private constructor(graph: Graph, session: InferenceSession) {
     this.graph = graph
@@ -132,9 +133,12 @@ export class Session {
       // The library's constructor has one overload a type, which a union cannot choose among.
       new OrtTensor(dtype as 'float32', data as Float32Array, dims),
     ])
+    const startedMs = performance.now()
     const results = await attempt(this.graph.name, () =>
       this.#session.run(Object.fromEntries(inputs), fetches),
-    )
+    ).finally(() => {
+      this.#computedMs += performance.now() - startedMs
+    })
     return Object.fromEntries(
       outputs.map(([name, { dtype }]) => {
         const result = results[name]
@@ -144,6 +148,11 @@ export class Session {
         return [name, { dtype, data: into[name] ?? data, dims } as Tensor]
       }),
     )
+  }
+
+  /** Time that all runs so far have spent in the library. */
+  get computedMs(): number {
+    return this.#computedMs
   }
 
   /** Ends the profile, if one is being written. */

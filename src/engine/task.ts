@@ -19,6 +19,8 @@ export interface Task {
   startedMs?: number
   /** Time of the units of work that this task took part in. */
   readonly spentMs: Record<Exclude<Phase, 'done'>, number>
+  /** The part of it that was spent in the library. */
+  computeMs: number
   state: TaskState
 }
 
@@ -34,12 +36,13 @@ export function createTask(request: ImageRequest, pipeline: Pipeline, nowMs: num
     pipeline,
     arrivedMs: nowMs,
     spentMs: { encode: 0, denoise: 0, decode: 0 },
+    computeMs: 0,
     state: { phase: 'encode' },
   }
 }
 
 export function imageResult(task: Task, { denoising, pixels }: StateIn<'done'>): ImageResult {
-  const { request, pipeline, arrivedMs, startedMs = arrivedMs, spentMs } = task
+  const { request, pipeline, arrivedMs, startedMs = arrivedMs, spentMs, computeMs } = task
   return {
     pixels,
     width: request.width,
@@ -52,6 +55,7 @@ export function imageResult(task: Task, { denoising, pixels }: StateIn<'done'>):
       encodeMs: spentMs.encode,
       denoiseMs: spentMs.denoise,
       decodeMs: spentMs.decode,
+      computeMs,
     },
   }
 }

@@ -124,7 +124,13 @@ export function toImageRecord(row: ImageRow & { generation: GenerationRow }): Im
     blobKey: row.blobKey,
     createdAt: row.createdAt,
     promptTruncated: row.promptTruncated,
-    timings: { waitMs: row.waitMs, encodeMs: row.encodeMs, denoiseMs: row.denoiseMs, decodeMs: row.decodeMs },
+    timings: {
+      waitMs: row.waitMs,
+      encodeMs: row.encodeMs,
+      denoiseMs: row.denoiseMs,
+      decodeMs: row.decodeMs,
+      computeMs: row.computeMs,
+    },
     modelVersion: row.modelVersion,
     parameters: toParameters(row.generation),
   }

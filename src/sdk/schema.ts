@@ -340,6 +340,8 @@ export interface components {
                 encode_ms: number;
                 denoise_ms: number;
                 decode_ms: number;
+                /** @description The part of the last three in which the model itself was computed. */
+                compute_ms: number;
             };
             parameters: components["schemas"]["ImageParameters"];
         };
@@ -536,8 +538,8 @@ export interface operations {
             header?: {
                 /**
                  * @description A name for this request, unique to it (a UUID is fine), valid for 24 hours. A second request with the same key and
-                 *     the same body gets the pictures of the first one (the same seed, also where the server picked it), waits for them if
-                 *     need be, and is marked `idempotency-replayed: true`; with another body it is refused.
+                 *     the same body gets what became of the first one (the same pictures, also where the server picked the seed, or the
+                 *     same failure), waits for it if need be, and is marked `idempotency-replayed: true`; with another body it is refused.
                  * @example 7b1f6a52-3c0e-4f0e-9a55-2f3f6a6b1c11
                  */
                 "Idempotency-Key"?: string;

@@ -77,7 +77,7 @@ export function paintPool({ stepMs = 0, before }: PaintOptions = {}): PaintPool 
         bucket: { width: 64, height: 64 },
         promptTruncated: false,
         modelVersion: paintModel.version,
-        timings: { waitMs: 0.5, encodeMs: 1.25, denoiseMs: 2.5, decodeMs: 3.75 },
+        timings: { waitMs: 0.5, encodeMs: 1.25, denoiseMs: 2.5, decodeMs: 3.75, computeMs: 7.25 },
       }
     },
     close: async () => undefined,

@@ -99,7 +99,7 @@ test('a generation of three pictures is stored with the pixels, places and seeds
       height: 16,
       bucket: { width: 64, height: 64 },
       promptTruncated: false,
-      timings: { waitMs: 0.5, encodeMs: 1.25, denoiseMs: 2.5, decodeMs: 3.75 },
+      timings: { waitMs: 0.5, encodeMs: 1.25, denoiseMs: 2.5, decodeMs: 3.75, computeMs: 7.25 },
     })
     expect(await service.image(image.id)).toEqual(image)
     const bytes = await buffer(await service.openBlob(image.blobKey))

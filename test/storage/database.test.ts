@@ -105,7 +105,7 @@ describe('the database itself refuses rows that no state allows', () => {
       promptTruncated: false,
       modelVersion: 'v',
     }
-    const timings = { waitMs: 0, encodeMs: 0, denoiseMs: 0, decodeMs: 0 }
+    const timings = { waitMs: 0, encodeMs: 0, denoiseMs: 0, decodeMs: 0, computeMs: 0 }
     await expect(database.prisma.image.create({ data: { ...image, ...rest, ...timings } })).rejects.toThrow(
       /foreign key/i,
     )

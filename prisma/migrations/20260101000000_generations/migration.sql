@@ -55,6 +55,7 @@ CREATE TABLE "Image" (
     "encodeMs" DOUBLE PRECISION NOT NULL,
     "denoiseMs" DOUBLE PRECISION NOT NULL,
     "decodeMs" DOUBLE PRECISION NOT NULL,
+    "computeMs" DOUBLE PRECISION NOT NULL,
     "createdAt" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
     CONSTRAINT "Image_pkey" PRIMARY KEY ("id"),
     CONSTRAINT "Image_size_check" CHECK ("width" > 0 AND "height" > 0 AND "sizeBytes" > 0 AND "index" >= 0),

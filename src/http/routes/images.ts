@@ -45,6 +45,7 @@ export function getImage({ generation: service, config }: RouteDependencies): Ha
         encode_ms: timings.encodeMs,
         denoise_ms: timings.denoiseMs,
         decode_ms: timings.decodeMs,
+        compute_ms: timings.computeMs,
       },
       parameters: {
         model: parameters.model,
