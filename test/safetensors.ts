@@ -40,15 +40,10 @@ export function readFixture(path: string): Map<string, FixtureTensor> {
   const start = 8 + Number(bytes.readBigUInt64LE(0))
   const header = JSON.parse(bytes.toString('utf8', 8, start)) as Record<string, Entry>
   const tensors = new Map<string, FixtureTensor>()
-  for (const [
-    key,
-    {
-      dtype,
-      shape,
-      data_offsets: [from, to],
-    },
-  ] of Object.entries(header)) {
+  for (const [key, entry] of Object.entries(header)) {
     if (key === '__metadata__') continue
+    const { dtype, shape, data_offsets: offsets } = entry
+    const [from, to] = offsets
     if (!(dtype in arrays))
       throw new Error(`${path}: ${key} has dtype ${dtype}, which this reader does not know`)
     const data = new arrays[dtype](new Uint8Array(bytes.subarray(start + from, start + to)).buffer)

@@ -1,0 +1,47 @@
+/** The whole service in this process, as `atelier serve` puts it together, on a free port and with its log in a file. */
+import { basename, join } from 'node:path'
+import { pino } from 'pino'
+import { readConfig } from '../src/config.ts'
+import { startPool } from '../src/engine/pool.ts'
+import { startGenerationService } from '../src/generation/service.ts'
+import { buildApp } from '../src/http/app.ts'
+import { openStorage } from '../src/storage/storage.ts'
+
+export interface RunningService extends AsyncDisposable {
+  readonly address: string
+}
+
+export interface ServiceSettings {
+  /** An existing folder. */
+  readonly dataDir: string
+  /** A checkpoint's folder; its name is the model's. */
+  readonly model: string
+  /** 0 takes one per core. */
+  readonly threads: number
+}
+
+/** Ready for requests when it resolves; leaving the `await using` block ends it in order. */
+export async function startService({ dataDir, model, threads }: ServiceSettings): Promise<RunningService> {
+  const config = readConfig({ ATELIER_PORT: '0', ATELIER_DATA_DIR: dataDir })
+  const log = pino({ level: config.logLevel }, pino.destination({ dest: join(dataDir, 'log'), sync: true }))
+  await using opened = new AsyncDisposableStack()
+  const own = <T extends { close(): PromiseLike<void> }>(part: T): T =>
+    opened.adopt(part, async (closing) => closing.close())
+
+  const { provider, maxQueued } = config
+  const device = {
+    models: [{ name: basename(model), folder: model }],
+    provider,
+    threads,
+    cacheDir: join(dataDir, 'cache'),
+  }
+  const storage = own(
+    await openStorage({ dataDir, onError: (error) => log.error({ err: error }, 'the queue reports') }),
+  )
+  const pool = own(await startPool([device], (event) => log.info(event, 'the device tells')))
+  const generation = own(await startGenerationService({ storage, pool, log, maxQueued }))
+  const app = own(await buildApp({ generation, config, logger: log }))
+  const address = await app.listen({ host: config.host, port: config.port })
+  const parts = opened.move()
+  return { address, [Symbol.asyncDispose]: () => parts.disposeAsync() }
+}
