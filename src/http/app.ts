@@ -27,7 +27,7 @@ import { generateImages } from './routes/generate-images.ts'
 import { getImage, getImageContent } from './routes/images.ts'
 import { getModel, listModels } from './routes/models.ts'
 import { getContract, getLiveness, getReadiness } from './routes/service.ts'
-import { createAjv, validatorCompiler } from './validation.ts'
+import { createAjv, shorten, validatorCompiler } from './validation.ts'
 
 export interface AppDependencies {
   readonly generation: GenerationService
@@ -42,15 +42,18 @@ export interface AppDependencies {
 /** Enough for the two longest prompts with every character escaped as a surrogate pair (2 × 4,000 × 12 bytes). */
 const bodyLimitBytes = 256 * 1024
 
+/** How long a request may take to arrive; the answer may take as long as it needs. */
+const requestTimeoutMs = 60_000
+
 /** @throws when openapi.yaml and the handlers do not match */
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
   const { generation, config, drainMs = 5_000 } = dependencies
   const contract = readContract()
-  const lifecycle = createLifecycle()
   const app: FastifyInstance = Fastify({
     loggerInstance: dependencies.logger ?? pino({ level: config.logLevel }),
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     bodyLimit: bodyLimitBytes,
+    requestTimeout: requestTimeoutMs,
     genReqId: chooseRequestId,
     // Fastify's own answer has another shape; the hook below gives ours.
     return503OnClosing: false,
@@ -59,6 +62,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     clientErrorHandler: answerClientError,
     routerOptions: { maxParamLength: 256 },
   })
+
+  const lifecycle = createLifecycle(app.server)
 
   app.removeContentTypeParser('text/plain')
   app.setValidatorCompiler(validatorCompiler(createAjv()))
@@ -134,21 +139,23 @@ function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply
 function unknownRoute({ method, url }: FastifyRequest, document: ContractDocument): ApiError {
   const path = url.replace(/[?#].*$/s, '')
   const allowed = methodsOf(document, path)
+  const came = `${method} ${shorten(path)}`
   if (allowed.length > 0) {
-    const message = `${method} ${path}: expected ${allowed.join(' or ')}`
+    const message = `${came}: expected ${allowed.join(' or ')}`
     return new ApiError('method_not_allowed', message, { headers: { allow: allowed.join(', ') } })
   }
   const routes = listOperations(document).map((operation) => `${operation.method} ${operation.path}`)
-  return new ApiError('unknown_url', `${method} ${path}: expected one of ${routes.join(', ')}`)
+  return new ApiError('unknown_url', `${came}: expected one of ${routes.join(', ')}`)
 }
 
 function refuseUnknownQuery({ query, routeOptions }: FastifyRequest): void {
   const schema = routeOptions.schema?.querystring as { properties?: object } | undefined
   const known = Object.keys(schema?.properties ?? {})
-  const unknown = Object.keys(query as object).find((name) => !known.includes(name))
-  if (unknown === undefined || routeOptions.url === undefined) return
+  const name = Object.keys(query as object).find((name) => !known.includes(name))
+  if (name === undefined || routeOptions.url === undefined) return
+  const param = shorten(name)
   const expected = known.length === 0 ? 'no query parameters' : `only ${known.join(', ')}`
-  throw new ApiError('unknown_parameter', `${unknown}: expected ${expected} here`, { param: unknown })
+  throw new ApiError('unknown_parameter', `${param}: expected ${expected} here`, { param })
 }
 
 /** Fastify validates a body by its media type, so that a body of none would pass unseen. */

@@ -1,20 +1,36 @@
 /** How long requests may go on: until their client leaves, or until a server that shuts down has waited long enough. */
+import type { Server } from 'node:http'
 import type { FastifyReply } from 'fastify'
 
 export interface Lifecycle {
   readonly isClosing: boolean
   /** Aborted when waiting requests must be answered because the server goes. */
   readonly drained: AbortSignal
-  /** Begins the shutdown: waiting requests get `drainMs` more. */
+  /** Begins the shutdown: waiting requests get `drainMs` more, then every connection is closed. */
   close: (drainMs: number) => void
   /** Ends it; nothing waits any more. */
   closed: () => void
 }
 
-export function createLifecycle(): Lifecycle {
+/**
+ * Node's `server.close()` waits for connections on which nothing was ever asked, and clients open such ahead of need. So a
+ * closing server hangs up on everybody as soon as it has answered what it was asked.
+ */
+export function createLifecycle(server: Server): Lifecycle {
   const drained = new AbortController()
   let isClosing = false
+  let unanswered = 0
   let timer: NodeJS.Timeout | undefined
+  const hangUpWhenQuiet = () => {
+    if (isClosing && unanswered === 0) server.closeAllConnections()
+  }
+  server.on('request', (_request, response) => {
+    unanswered++
+    response.once('close', () => {
+      unanswered--
+      hangUpWhenQuiet()
+    })
+  })
   return {
     get isClosing() {
       return isClosing
@@ -23,6 +39,8 @@ export function createLifecycle(): Lifecycle {
     close(drainMs) {
       isClosing = true
       timer = setTimeout(() => drained.abort(), drainMs)
+      // After the server has stopped to listen, so that nobody slips in between.
+      setImmediate(hangUpWhenQuiet)
     },
     closed: () => clearTimeout(timer),
   }

@@ -129,7 +129,8 @@ export function describeExpected(schema: JsonSchema): string {
 
 const longestShown = 60
 
-function shorten(text: string): string {
+/** @returns the text as far as it belongs into a message */
+export function shorten(text: string): string {
   return text.length <= longestShown ? text : `${text.slice(0, longestShown).toWellFormed()}…`
 }
 

@@ -6,7 +6,7 @@
  *     const { bytes } = await atelier.images.content(data[0].id)
  */
 import createClient, { type Client } from 'openapi-fetch'
-import { errorFrom } from './errors.ts'
+import { AtelierError, errorFrom } from './errors.ts'
 import { readRetryAfter, retryingFetch } from './retry.ts'
 import type {
   paths,
@@ -89,28 +89,30 @@ export function createAtelier(options: AtelierOptions): Atelier {
   })
   return {
     images: {
-      async generate(body, { signal, idempotencyKey } = {}) {
+      generate(body, { signal, idempotencyKey } = {}) {
         const header = idempotencyKey === undefined ? {} : { 'Idempotency-Key': idempotencyKey }
         return unwrap(
-          await raw.POST('/v1/images/generations', { body, params: { header }, ...withSignal(signal) }),
+          raw.POST('/v1/images/generations', { body, params: { header }, ...withSignal(signal) }),
+          signal,
         )
       },
-      async retrieve(id, { signal } = {}) {
-        return unwrap(await raw.GET('/v1/images/{id}', { params: { path: { id } }, ...withSignal(signal) }))
+      retrieve(id, { signal } = {}) {
+        return unwrap(raw.GET('/v1/images/{id}', { params: { path: { id } }, ...withSignal(signal) }), signal)
       },
       async content(id, { signal } = {}) {
         const init = { params: { path: { id } }, parseAs: 'arrayBuffer' as const, ...withSignal(signal) }
-        const { data, error, response } = await raw.GET('/v1/images/{id}/content', init)
-        const bytes = new Uint8Array(unwrap<ArrayBuffer>({ data, error, response }))
+        const answer = raw.GET('/v1/images/{id}/content', init)
+        const bytes = new Uint8Array(await unwrap<ArrayBuffer>(answer, signal))
+        const { response } = await answer
         return { bytes, contentType: response.headers.get('content-type') ?? '' }
       },
     },
     models: {
-      async list({ signal } = {}) {
-        return unwrap(await raw.GET('/v1/models', withSignal(signal)))
+      list({ signal } = {}) {
+        return unwrap(raw.GET('/v1/models', withSignal(signal)), signal)
       },
-      async retrieve(id, { signal } = {}) {
-        return unwrap(await raw.GET('/v1/models/{id}', { params: { path: { id } }, ...withSignal(signal) }))
+      retrieve(id, { signal } = {}) {
+        return unwrap(raw.GET('/v1/models/{id}', { params: { path: { id } }, ...withSignal(signal) }), signal)
       },
     },
     raw,
@@ -127,7 +129,14 @@ interface Answer<T> {
   readonly response: Response
 }
 
-function unwrap<T>({ data, error, response }: Answer<T>): T {
+/** @throws {AtelierError}, or the reason of the caller's signal */
+async function unwrap<T>(call: Promise<Answer<T>>, signal: AbortSignal | undefined): Promise<T> {
+  const { data, error, response } = await call.catch((cause: unknown) => {
+    if (signal?.aborted) throw signal.reason
+    if (cause instanceof AtelierError) throw cause
+    const message = 'the answer broke off or is not what the contract promises'
+    throw new AtelierError(message, { code: 'unexpected_response', cause })
+  })
   if (data !== undefined) return data
   throw errorFrom(response, error, readRetryAfter(response))
 }

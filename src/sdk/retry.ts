@@ -68,7 +68,7 @@ async function once(request: Request, { fetch, timeoutMs }: RetryOptions): Promi
   }
 }
 
-/** Exponential backoff with full jitter: anything from nothing to twice the last bound, so that many clients spread out. */
+/** Exponential backoff with full jitter: anything below a bound that doubles, so that many clients spread out. */
 export function backoffMs(attempt: number, maxDelayMs: number, random: number): number {
   return random * Math.min(maxDelayMs, firstDelayMs * 2 ** attempt)
 }

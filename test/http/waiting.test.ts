@@ -1,5 +1,7 @@
 /** The blocking route while it blocks: clients that leave, full queues, failures, and a server that shuts down. */
+import { once } from 'node:events'
 import { request } from 'node:http'
+import { connect } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import type { GenerationService } from '../../src/generation/service.ts'
@@ -163,4 +165,17 @@ test('a client that leaves a server that shuts down cancels nothing', async () =
   expect(service.pool.aborted).toEqual([])
   expect(await generations.count()).toEqual({ queued: 0, running: 1 })
   letGo()
+})
+
+test('a connection on which nothing was asked does not keep the server from closing', async () => {
+  await start(60_000)
+  const { hostname, port } = new URL(address)
+  const silent = connect(Number(port), hostname)
+  await once(silent, 'connect')
+  const ended = once(silent, 'close')
+  await send(address, { path: '/livez' })
+  await app.close()
+  silent.destroy()
+  await ended
+  expect(app.server.listening).toBe(false)
 })

@@ -2,7 +2,7 @@
  * Property: whatever is wrong with a request, the answer is a 4xx in the one shape, with the field named where a field is at
  * fault; nothing reaches the engine, and the server goes on. The requests are generated from openapi.yaml.
  */
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import type { FastifyInstance } from 'fastify'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { readContract } from '../../src/http/contract.ts'
@@ -104,9 +104,7 @@ const unknownField = fc
 const outOfLimits = fc
   .oneof(
     fc.constantFrom('63x64', '64x63', '2049x64', '64x2049', '1x1', '99999x99999').map((size) => ({ size })),
-    fc
-      .tuple(fc.integer({ min: 2, max: 10 }), fc.integer({ min: 99, max: 99 }))
-      .map(([n, seed_index]) => ({ seed_index, n })),
+    fc.integer({ min: 2, max: 10 }).map((n) => ({ seed_index: 99, n })),
     shortText.filter((name) => name !== 'paint').map((model) => ({ model })),
   )
   .map((wrong): WrongRequest => ({
@@ -233,10 +231,11 @@ test('every wrong request is refused, and the server goes on', async () => {
       const answer = await send(address, request)
       expect(statuses).toContain(answer.status)
       const body: unknown = JSON.parse(answer.body)
-      expect(isError(body), JSON.stringify(isError.errors)).toBe(true)
+      expect(isError(body) ? [] : isError.errors).toEqual([])
       const { error } = body as { error: { param: string | null; message: string; request_id: string } }
-      if (param !== undefined) expect(error.param).toBe(param)
-      if (typeof param === 'string') expect(error.message).toMatch(/: expected .*/s)
+      expect(error.param).toBe(param === undefined ? error.param : param)
+      const saysWhy = typeof param !== 'string' || /: expected ./.test(error.message)
+      expect({ saysWhy, message: error.message }).toEqual({ saysWhy: true, message: error.message })
       expect(answer.headers['x-request-id']).toBe(error.request_id)
     }),
     { numRuns: 500 },
