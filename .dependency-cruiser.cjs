@@ -5,12 +5,20 @@ const only = (from, ...allowed) => ({
   severity: 'error',
   comment: `src/${from} may import only itself${allowed.length ? ` and ${allowed.join(', ')}` : ''}`,
   from: { path: room(from) },
-  to: { path: '^src/', pathNot: [room(from), ...allowed.map((a) => (a.endsWith('.ts') ? `^src/${a}$` : room(a)))] },
+  to: {
+    path: '^src/',
+    pathNot: [room(from), ...allowed.map((a) => (a.endsWith('.ts') ? `^src/${a}$` : room(a)))],
+  },
 })
 
 module.exports = {
   forbidden: [
-    { name: 'no-circular', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    {
+      name: 'no-circular',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
     { name: 'no-orphans-unresolved', severity: 'error', from: {}, to: { couldNotResolve: true } },
     {
       name: 'only-session-imports-onnxruntime',
@@ -25,7 +33,12 @@ module.exports = {
       from: { path: '^src/', pathNot: '^src/engine/' },
       to: { path: '^src/engine/', pathNot: '^src/engine/(pool|parity|protocol)\\.ts$' },
     },
-    { name: 'nobody-imports-http', severity: 'error', from: { path: '^src/', pathNot: '^src/(http|commands)/' }, to: { path: room('http') } },
+    {
+      name: 'nobody-imports-http',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/(http|commands)/' },
+      to: { path: room('http') },
+    },
     only('diffusion'),
     only('text'),
     only('weights'),
@@ -42,6 +55,9 @@ module.exports = {
     exclude: { path: 'src/storage/client' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
-    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default', 'types'] },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default', 'types'],
+    },
   },
 }
