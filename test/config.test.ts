@@ -4,7 +4,13 @@ import { describeSettings, readConfig } from '../src/config.ts'
 
 test('defaults are a whole and frozen configuration', () => {
   const config = readConfig({ PATH: '/bin' })
-  expect(config).toMatchObject({ host: '127.0.0.1', port: 8080, model: 'tiny', provider: 'cpu', maxSide: 2048 })
+  expect(config).toMatchObject({
+    host: '127.0.0.1',
+    port: 8080,
+    model: 'tiny',
+    provider: 'cpu',
+    maxSide: 2048,
+  })
   expect(Object.isFrozen(config)).toBe(true)
 })
 
@@ -16,11 +22,15 @@ test.each([
   ['ATELIER_PUBLIC_URL', 'ftp://x', 'an http or https URL without a query'],
   ['ATELIER_DATA_DIR', '', 'a folder'],
 ])('%s=%o is refused in one line that says what was expected and what came', (variable, text, expected) => {
-  expect(() => readConfig({ [variable]: text })).toThrow(`${variable}: expected ${expected}, got ${JSON.stringify(text)}`)
+  expect(() => readConfig({ [variable]: text })).toThrow(
+    `${variable}: expected ${expected}, got ${JSON.stringify(text)}`,
+  )
 })
 
 test('a setting that does not exist is refused by name', () => {
-  expect(() => readConfig({ ATELIER_PRT: '80' })).toThrow(/^ATELIER_PRT: expected one of ATELIER_HOST, .*; there is no such setting$/)
+  expect(() => readConfig({ ATELIER_PRT: '80' })).toThrow(
+    /^ATELIER_PRT: expected one of ATELIER_HOST, .*; there is no such setting$/,
+  )
 })
 
 test("the README's table is the settings' own", () => {
