@@ -89,10 +89,11 @@ export class Loop {
   }
 }
 
-type Outcome = Measured & (
-  | { readonly kind: 'done'; readonly states: readonly TaskState[] } // one for each of the work's tasks
-  | { readonly kind: 'failed'; readonly error: unknown }
-)
+type Outcome = Measured &
+  (
+    | { readonly kind: 'done'; readonly states: readonly TaskState[] } // one for each of the work's tasks
+    | { readonly kind: 'failed'; readonly error: unknown }
+  )
 
 interface Measured {
   readonly startedMs: number
