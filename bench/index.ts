@@ -31,6 +31,8 @@ for (const benchmark of benchmarks) {
     measure(benchmark, options, json),
   )
 }
+// Benchmarks leave no files behind when they are interrupted: they remove them as the process exits.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 await program.parseAsync()
 
 async function measure(

@@ -1,5 +1,6 @@
 /** The cost of the service: how much of a request's time is spent in anything but the model itself. */
-import { mkdtemp, mkdir, rm } from 'node:fs/promises'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -23,8 +24,8 @@ export const overhead: Benchmark<Options> = {
     threads: { description: "the device's threads; 0 takes one per core", fallback: 0 },
   },
   async run({ generations, steps, blocks, threads }, tell) {
-    await using folder = await temporaryFolder()
-    const [model, dataDir] = [join(folder.path, 'pixart-xl-wide'), join(folder.path, 'data')]
+    const folder = temporaryFolder()
+    const [model, dataDir] = [join(folder, 'pixart-xl-wide'), join(folder, 'data')]
     tell('writing a checkpoint of random weights')
     await writeSyntheticCheckpoint(model, pixartXlWide(blocks))
     await mkdir(dataDir)
@@ -167,7 +168,9 @@ function pixartXlWide(blocks: number): SyntheticCheckpoint {
   }
 }
 
-async function temporaryFolder(): Promise<{ path: string } & AsyncDisposable> {
-  const path = await mkdtemp(join(tmpdir(), 'atelier-bench-'))
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
+/** Gone when the process ends, however it is told to. */
+function temporaryFolder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'atelier-bench-'))
+  process.once('exit', () => rmSync(path, { recursive: true, force: true }))
+  return path
 }
