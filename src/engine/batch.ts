@@ -1,24 +1,157 @@
 /**
- * Pure: the tasks on a device → what it does next.
+ * Pure: what waits and runs on a device, what work costs, the clock → what the device does next.
  *
- * Policy: in order of arrival, one task at a time, to its end. A task that has begun is therefore never overtaken, and
- * one that waits is overtaken by nobody: its wait is bounded by the work that was there before it.
+ * **Who leads.** Interactive requests (`high`, `normal`) go before batch work (`low`) until that has waited `promotionMs`. Within a
+ * class the lowest rank leads:
+ *
+ *     rank = remaining · factor(priority) − ageing · age,        in milliseconds
+ *
+ * that is least expected remaining work first, which keeps the mean wait low and slowdown even, with ageing so that long
+ * requests are served too. A deadline lowers the rank to what slack is left, as long as it can be met.
+ *
+ * **The starvation bound.** A rank never falls below −ageing · age. A request that arrived at a with work w has at any time t at most
+ * w · factor − ageing · (t − a). So nothing that arrives later than a + w · factor / ageing (for batch work: and than
+ * promotionMs after a) can ever go before it: it is overtaken by what arrived within that window and by nothing else.
+ *
+ * **Who joins.** The leader's next call takes along others that need the same call: prompts of one model, rows of one model and token
+ * count (whatever their step, solver, guidance or aspect ratio), decodes of one model, size and part. They join in order of
+ * rank while that pays: while the fixed part of a call that is saved is a notable share of the call.
+ *
+ * **Never idle.** While there is any candidate there is work: the leader's next call is always possible alone.
  */
-import type { Pipeline } from './pipeline.ts'
-import { isIn, type Task, type TaskIn } from './task.ts'
+import { callMs, pays, remainingMs, type Costs, type Line, type Need } from './costs.ts'
 
-/** One indivisible use of the device. Between two of them tasks may join, leave or be cancelled. */
-export type Work =
-  | { readonly kind: 'encode'; readonly tasks: readonly TaskIn<'encode'>[] }
-  | { readonly kind: 'denoise'; readonly pipeline: Pipeline; readonly tasks: readonly TaskIn<'denoise'>[] } // all of one token count
-  | { readonly kind: 'decode'; readonly tasks: readonly TaskIn<'decode'>[] }
+export const priorities = ['low', 'normal', 'high'] as const
+export type Priority = (typeof priorities)[number]
 
-/** @param tasks in order of arrival */
-export function nextWork(tasks: Iterable<Task>): Work | undefined {
-  for (const task of tasks) {
-    if (isIn(task, 'encode')) return { kind: 'encode', tasks: [task] }
-    if (isIn(task, 'denoise')) return { kind: 'denoise', pipeline: task.pipeline, tasks: [task] }
-    if (isIn(task, 'decode')) return { kind: 'decode', tasks: [task] }
+/** What a request needs next; each is one indivisible use of the device. */
+export type WorkKind = 'load' | 'encode' | 'denoise' | 'preview' | 'decode'
+
+/** A request as the policy sees it. */
+export interface Candidate {
+  readonly next: WorkKind
+  readonly need: Need
+  readonly arrivedMs: number
+  readonly priority: Priority
+  /** On the same clock as `arrivedMs`. */
+  readonly deadlineMs?: number | undefined
+}
+
+export interface Limits {
+  /** Rows · tokens of one denoising batch, for memory. */
+  readonly maxRowTokens: number
+}
+
+export interface Work<C extends Candidate> {
+  readonly kind: WorkKind
+  /** The leader first; never empty. */
+  readonly tasks: readonly [C, ...C[]]
+}
+
+export const ageing = 0.1
+export const promotionMs = 60_000
+const factors: Readonly<Record<Priority, number>> = { low: 1, normal: 1, high: 0.25 }
+
+/** A prompt batch or a decode batch holds all of its members up to its end. */
+const maxTogether = 8
+
+/** @param costsOf what work costs for a model's requests */
+export function nextWork<C extends Candidate>(
+  candidates: Iterable<C>,
+  costsOf: (model: string) => Costs,
+  nowMs: number,
+  limits: Limits,
+): Work<C> | undefined {
+  const ranked = rank(candidates, costsOf, nowMs)
+  const leader = ranked[0]
+  if (!leader) return undefined
+  const { next: kind, need } = leader
+  const tasks: [C, ...C[]] = [leader]
+  const costs = costsOf(need.model)
+  let units = unitsOf(leader)
+  for (const other of ranked) {
+    if (other === leader || !isSameCall(leader, other)) continue
+    const more = unitsOf(other)
+    if (kind === 'denoise' ? units + more > limits.maxRowTokens : tasks.length >= maxTogether) break
+    const line = lineOf(costs, leader)
+    if (!line || !pays(line, units, more)) break
+    tasks.push(other)
+    units += more
   }
-  return undefined
+  return { kind, tasks }
+}
+
+/** The candidates in the order in which they would lead. */
+export function rank<C extends Candidate>(
+  candidates: Iterable<C>,
+  costsOf: (model: string) => Costs,
+  nowMs: number,
+): readonly C[] {
+  return Array.from(candidates, (candidate) => ({ candidate, ...standing(candidate, costsOf, nowMs) }))
+    .sort((a, b) => a.group - b.group || a.rank - b.rank || a.candidate.arrivedMs - b.candidate.arrivedMs)
+    .map(({ candidate }) => candidate)
+}
+
+function standing(candidate: Candidate, costsOf: (model: string) => Costs, nowMs: number): { group: number; rank: number } {
+  const { need, arrivedMs, priority, deadlineMs } = candidate
+  const ageMs = nowMs - arrivedMs
+  const remaining = remainingMs(costsOf(need.model), need)
+  const group = priority === 'low' && ageMs < promotionMs ? 1 : 0
+  const own = remaining * factors[priority] - ageing * ageMs
+  const slackMs = deadlineMs === undefined ? -1 : deadlineMs - nowMs - remaining
+  return { group, rank: slackMs >= 0 ? Math.min(own, slackMs) : own }
+}
+
+function isSameCall({ next, need }: Candidate, other: Candidate): boolean {
+  if (other.next !== next || other.need.model !== need.model) return false
+  switch (next) {
+    case 'load':
+      return false
+    case 'encode':
+      return true
+    case 'denoise':
+      return other.need.tokens === need.tokens
+    case 'preview':
+      return false
+    case 'decode':
+      return other.need.latentPixels === need.latentPixels && other.need.partsDone === need.partsDone
+  }
+}
+
+/** How much of its call a candidate brings, in the units of the call's cost. */
+function unitsOf({ next, need }: Candidate): number {
+  switch (next) {
+    case 'load':
+      return 1
+    case 'encode':
+      return need.prompts
+    case 'denoise':
+      return need.rows * need.tokens
+    case 'preview':
+      return need.previewPixels
+    case 'decode':
+      return need.latentPixels
+  }
+}
+
+function lineOf({ encode, step, decode }: Costs, { next, need }: Candidate): Line | undefined {
+  switch (next) {
+    case 'encode':
+      return encode
+    case 'denoise':
+      return step
+    case 'decode':
+      return decode[need.partsDone]
+    case 'load':
+    case 'preview':
+      return undefined
+  }
+}
+
+/** What the device is expected to take for this work. */
+export function expectedMs({ kind, tasks: [leader, ...others] }: Work<Candidate>, costs: Costs): number {
+  if (kind === 'load') return costs.loadMs
+  if (kind === 'preview') return costs.decode.reduce((sum, line) => sum + callMs(line, leader.need.previewPixels), 0)
+  const line = lineOf(costs, leader)
+  return line ? callMs(line, others.reduce((units, task) => units + unitsOf(task), unitsOf(leader))) : 0
 }

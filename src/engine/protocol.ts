@@ -1,4 +1,6 @@
 /** What crosses the border of the engine: requests, progress, results, and what is told of a model. Plain values only. */
+import type { Priority } from './batch.ts'
+import type { Costs } from './costs.ts'
 import type { SchedulerName } from '../diffusion/solvers.ts'
 import type { Bucket } from '../diffusion/buckets.ts'
 
@@ -19,12 +21,50 @@ export interface ImageRequest {
   readonly guidanceScale: number
   readonly scheduler: SchedulerName
   readonly cleanCaption: boolean
+  readonly priority: Priority
+  /** When the picture should be there, in milliseconds of Unix time. */
+  readonly deadlineMs?: number | undefined
+  readonly previews?: PreviewRequest | undefined
+}
+
+export interface PreviewRequest {
+  /** After which steps, counted from 1. */
+  readonly steps: readonly number[]
+  /** The longer side at most, in pixels: latents are averaged down, by powers of two, until they fit. */
+  readonly maxSide: number
 }
 
 export type ImageProgress =
-  | { readonly phase: 'encoding' }
-  | { readonly phase: 'denoising'; readonly step: number; readonly steps: number }
-  | { readonly phase: 'decoding' }
+  | { readonly phase: 'started'; readonly etaMs: number }
+  | {
+      readonly phase: 'denoising'
+      readonly step: number
+      readonly steps: number
+      readonly etaMs: number
+      /** Rows of the batch that the step was taken in. */
+      readonly batchRows: number
+    }
+  | { readonly phase: 'preview'; readonly step: number; readonly picture: Picture }
+  | { readonly phase: 'decoding'; readonly etaMs: number }
+
+export interface Picture {
+  readonly pixels: Uint8Array<ArrayBuffer> // (height, width, 3), RGB
+  readonly width: number
+  readonly height: number
+}
+
+/** What a picture used. */
+export interface Receipt {
+  readonly device: string
+  /** Its share of the device's time, by row-tokens where it shared a call. */
+  readonly deviceMs: number
+  /** Rows times steps. */
+  readonly rowSteps: number
+  readonly meanBatchRows: number
+  readonly maxBatchRows: number
+  /** All of its text embeddings were there already. */
+  readonly promptCached: boolean
+}
 
 export interface PhaseTimings {
   readonly waitMs: number
@@ -35,15 +75,13 @@ export interface PhaseTimings {
   readonly computeMs: number
 }
 
-export interface ImageResult {
-  readonly pixels: Uint8Array<ArrayBuffer> // (height, width, 3), RGB
-  readonly width: number
-  readonly height: number
+export interface ImageResult extends Picture {
   readonly bucket: Bucket
   /** Prompt tokens beyond the model's limit were dropped. */
   readonly promptTruncated: boolean
   readonly modelVersion: string
   readonly timings: PhaseTimings
+  readonly receipt: Receipt
 }
 
 export interface ModelInfo {
@@ -56,6 +94,10 @@ export interface ModelInfo {
   readonly defaultScheduler: SchedulerName
   readonly schedulers: readonly { readonly name: SchedulerName; readonly maxSteps: number }[]
   readonly maxPromptTokens: number
+  /** Of its weights. */
+  readonly sizeBytes: number
+  /** `loaded` when some device holds it; an unloaded one is loaded by the first request for it. */
+  readonly state: 'loaded' | 'unloaded'
 }
 
 /** The request is wrong in a way that only the engine could see, or the engine could not carry it out. */
@@ -68,14 +110,25 @@ export class EngineError extends Error {
   }
 }
 
+/** A device as it is configured: a provider and which of its devices or cores. */
+export interface DeviceName {
+  readonly provider: 'cpu' | 'cuda' | 'webgpu'
+  /** `cuda:1` → 1 */
+  readonly index?: number
+  /** `cpu:0-3` → first and last core */
+  readonly cores?: readonly [number, number]
+}
+
 /** What a device process needs to know to start. */
 export interface DeviceOptions {
+  readonly name: string
+  readonly device: DeviceName
+  /** The first is loaded at the start, the others when they are asked for. */
   readonly models: readonly { readonly name: string; readonly folder: string }[]
-  readonly provider: 'cpu' | 'cuda' | 'webgpu'
-  /** 0 takes one per core. */
-  readonly threads: number
-  /** Converted weights are kept here. */
+  /** Converted weights and measured costs are kept here. */
   readonly cacheDir: string
+  /** For weights and activations; undefined is no limit. */
+  readonly memoryLimitBytes?: number | undefined
 }
 
 export type ParentMessage =
@@ -88,11 +141,23 @@ export type ChildMessage =
   /** What an operator should know, such as a conversion of weights that takes minutes. */
   | { readonly type: 'note'; readonly message: string }
   | { readonly type: 'ready'; readonly models: readonly ModelInfo[] }
+  /** A model was loaded or had to leave. */
+  | { readonly type: 'models'; readonly models: readonly ModelInfo[] }
+  /** What work costs, by model name; sent when it was measured and now and then as live work refines it. */
+  | { readonly type: 'costs'; readonly costs: Readonly<Record<string, Costs>> }
+  /** What is left to do here, after a unit of work. */
+  | { readonly type: 'load'; readonly load: DeviceLoad }
   | { readonly type: 'progress'; readonly id: string; readonly progress: ImageProgress }
   | { readonly type: 'succeeded'; readonly id: string; readonly result: ImageResult }
-  | {
-      readonly type: 'failed'
-      readonly id: string
-      readonly code: EngineError['code']
-      readonly message: string
-    }
+  | { readonly type: 'failed'; readonly id: string; readonly code: EngineError['code']; readonly message: string }
+
+export interface DeviceLoad {
+  /** Expected device time of all that waits and runs here. */
+  readonly backlogMs: number
+  /** Rows of the last denoising batch. */
+  readonly batchRows: number
+  readonly unitsOfWork: number
+  readonly textEncodings: number
+  readonly promptCacheHits: number
+  readonly promptCacheBytes: number
+}
