@@ -1,5 +1,13 @@
-/** What a caller of this room is told when a generation cannot be accepted. */
-export type GenerationErrorCode = 'idempotency_conflict' | 'queue_full' | 'unknown_model' | 'invalid_text'
+/** What a caller of this room is told when it cannot have what it asks for. */
+export type GenerationErrorCode =
+  | 'idempotency_conflict' // the key was used with another body or for another operation
+  | 'generation_deleted' // the key stands for a generation that was deleted since
+  | 'queue_full'
+  | 'unknown_model'
+  | 'invalid_text' // text that the database cannot hold
+  | 'invalid_cursor'
+  | 'not_settled' // only what is final can be deleted
+  | 'not_found'
 
 export class GenerationError extends Error {
   override readonly name = 'GenerationError'

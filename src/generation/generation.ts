@@ -2,7 +2,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import type { SchedulerName } from '../diffusion/solvers.ts'
 import type { Bucket } from '../diffusion/buckets.ts'
-import type { PhaseTimings } from '../engine/pool.ts'
+import type { PhaseTimings, Priority, Receipt } from '../engine/pool.ts'
 import type { Generation as GenerationRow, Image as ImageRow } from '../storage/client/client.ts'
 import type { GenerationParameters, ImageFormat } from './parameters.ts'
 
@@ -24,12 +24,15 @@ export interface ImageRecord {
   readonly createdAt: Date
   readonly promptTruncated: boolean
   readonly timings: PhaseTimings
+  /** Undefined for a picture from before there were receipts. */
+  readonly receipt: Receipt | undefined
   readonly modelVersion: string
   readonly parameters: GenerationParameters
 }
 
 /** Why a generation failed; the device's own words go to the log, not to the caller. */
-export type FailureCode = 'unknown_model' | 'device_failed' | 'generation_failed' | 'storage_failed'
+export type FailureCode =
+  'unknown_model' | 'device_failed' | 'generation_failed' | 'storage_failed' | 'server_failed' // the whole server died under it several times
 
 export interface Failure {
   readonly code: FailureCode
@@ -45,6 +48,34 @@ interface Common {
   readonly createdAt: Date
   /** How often a worker has taken it up. */
   readonly attempt: number
+  readonly priority: Priority
+  /** When the pictures should be there. */
+  readonly deadline: Date | undefined
+  /** After which steps previews are made. */
+  readonly previewSteps: readonly number[]
+}
+
+/** What all pictures of a generation used together. */
+export interface GenerationReceipt {
+  readonly deviceMs: number
+  readonly rowSteps: number
+  /** Over all row-steps. */
+  readonly meanBatchRows: number
+  readonly maxBatchRows: number
+  /** The text embeddings of every picture were there already. */
+  readonly promptCached: boolean
+  readonly devices: readonly string[]
+}
+
+/** Where a generation's time went; a phase is that of the picture which spent most in it. */
+export interface GenerationTimings {
+  /** From acceptance to the start of work. */
+  readonly queuedMs: number
+  readonly encodeMs: number
+  readonly denoiseMs: number
+  readonly decodeMs: number
+  /** From acceptance to the end. */
+  readonly totalMs: number
 }
 
 export type QueuedGeneration = Common & { readonly state: 'queued' }
@@ -55,6 +86,9 @@ export type SucceededGeneration = Common & {
   readonly finishedAt: Date
   readonly modelVersion: string
   readonly images: readonly ImageRecord[]
+  readonly timings: GenerationTimings
+  /** Undefined for a generation from before there were receipts. */
+  readonly receipt: GenerationReceipt | undefined
 }
 export type FailedGeneration = Common & {
   readonly state: 'failed'
@@ -65,6 +99,18 @@ export type CancelledGeneration = Common & { readonly state: 'cancelled'; readon
 
 export type SettledGeneration = SucceededGeneration | FailedGeneration | CancelledGeneration
 export type Generation = QueuedGeneration | RunningGeneration | SettledGeneration
+
+/** What is known of a generation that is not final, beyond its row. */
+export interface Outlook {
+  /** Steps over all of its pictures; only while it runs. */
+  readonly progress?: { readonly step: number; readonly steps: number }
+  /** How many generations wait before it; only while it waits. */
+  readonly queuePosition?: number
+  /** Expected time to its end. */
+  readonly etaSeconds?: number
+}
+
+export type GenerationStatus = Generation & Outlook
 
 export function isSettled(generation: Generation): generation is SettledGeneration {
   return generation.state !== 'queued' && generation.state !== 'running'

@@ -1,11 +1,18 @@
 /** One request's life, as its callers see it: accepted, waited for, looked at, cancelled, fetched. */
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
-import type { ModelInfo, Pool } from '../engine/pool.ts'
+import type { ModelInfo, Pool, Priority } from '../engine/pool.ts'
 import type { ByteRange } from '../storage/blobs.ts'
 import type { Storage } from '../storage/storage.ts'
 import { GenerationError } from './errors.ts'
-import { isSettled, type Generation, type ImageRecord, type SettledGeneration } from './generation.ts'
+import type { GenerationEvent, PreviewWish } from './events.ts'
+import {
+  isSettled,
+  type Generation,
+  type GenerationStatus,
+  type ImageRecord,
+  type SettledGeneration,
+} from './generation.ts'
 import type { GenerationParameters } from './parameters.ts'
 import { Settlements } from './settlements.ts'
 import { GenerationStore, settledChannel } from './store.ts'
@@ -21,6 +28,61 @@ export interface CreateOptions {
    * from call to call. Without it the parameters are compared.
    */
   readonly idempotencyBody?: unknown
+  /** Which operation the key was sent for; one key cannot serve two. */
+  readonly idempotencyOperation?: string | undefined
+  /** `normal` unless told. */
+  readonly priority?: Priority | undefined
+  readonly deadline?: Date | undefined
+  readonly previews?: PreviewWish | undefined
+}
+
+export interface ListOptions {
+  /** `nextCursor` of the page before. */
+  readonly cursor?: string | undefined
+  /** 1 … 100 */
+  readonly limit?: number | undefined
+  readonly state?: Generation['state'] | undefined
+  readonly model?: string | undefined
+  /** Inclusive. */
+  readonly createdAfter?: Date | undefined
+  /** Exclusive. */
+  readonly createdBefore?: Date | undefined
+}
+
+export interface GenerationPage {
+  /** Newest first. */
+  readonly data: readonly Generation[]
+  /** Undefined on the last page. */
+  readonly nextCursor: string | undefined
+}
+
+/** A POST that makes no generation, under its Idempotency-Key. */
+export interface IdempotentCall {
+  readonly key: string
+  readonly operation: string
+  readonly body: unknown
+}
+
+export interface GenerationMetrics {
+  readonly queued: number
+  readonly running: number
+  /** How long the one that waits longest has waited; 0 when none waits. */
+  readonly oldestQueuedSeconds: number
+  /** Device time of all that waits and runs. */
+  readonly expectedWorkSeconds: number
+  /** That, over the devices: what a new request would wait. */
+  readonly expectedWaitSeconds: number
+  /** Counted since this process started. */
+  readonly totals: {
+    readonly succeeded: number
+    readonly failed: number
+    readonly cancelled: number
+    readonly refused: number
+    readonly images: number
+    readonly deviceSeconds: number
+    readonly rowSteps: number
+  }
+  readonly devices: Pool['devices']
 }
 
 export interface GenerationService {
@@ -37,9 +99,33 @@ export interface GenerationService {
   ): Promise<{ generation: Generation; replayed: boolean }>
   /** The generation once it is final. Rejects with the signal's reason, which leaves the generation alone. */
   settled(id: string, options?: { signal?: AbortSignal | undefined }): Promise<SettledGeneration>
-  get(id: string): Promise<Generation | undefined>
+  get(id: string): Promise<GenerationStatus | undefined>
+  /** @throws {GenerationError} `invalid_cursor` */
+  list(options?: ListOptions): Promise<GenerationPage>
   /** Ends a generation that is not final; a running one stops at its next step. */
   cancel(id: string): Promise<Generation | undefined>
+  /**
+   * Removes a final generation with its pictures.
+   * @returns whether there was one
+   * @throws {GenerationError} `not_settled`
+   */
+  delete(id: string): Promise<boolean>
+  /**
+   * Every event after `afterEventId`, once and in order, those to come too; ends after the final one. An hour after the
+   * end the events are gone, and only the final one is told.
+   * @throws {GenerationError} `not_found`; the signal's reason when that is aborted
+   */
+  events(
+    id: string,
+    options?: { afterEventId?: number | undefined; signal?: AbortSignal | undefined },
+  ): AsyncIterable<GenerationEvent>
+  /**
+   * Runs `work` once for a key: a later call with the same operation and body gets the first one's answer for 24 hours, a
+   * concurrent one waits for it. What failed may be tried again. `T` must be JSON.
+   * @throws {GenerationError} `idempotency_conflict`
+   */
+  once<T>(call: IdempotentCall, work: () => Promise<T>): Promise<{ answer: T; replayed: boolean }>
+  metrics(): Promise<GenerationMetrics>
   image(id: string): Promise<ImageRecord | undefined>
   /** `range` is inclusive at both ends. @throws {StorageError} `blob_missing` */
   openBlob(key: string, range?: ByteRange): Promise<Readable>
@@ -54,10 +140,10 @@ export interface GenerationServiceOptions {
   readonly storage: Storage
   readonly pool: Pool
   readonly log: Logger
-  /** Generations that may wait; more are refused with `queue_full`. */
-  readonly maxQueued: number
-  /** Generations that this process holds at most, so that the engine sees its choices. */
-  readonly window?: number
+  /** Expected wait beyond which new generations are refused with `queue_full`. */
+  readonly maxWaitMs: number
+  /** How much work this process holds at most, so that the engine sees its choices. */
+  readonly window?: Partial<Window>
 }
 
 /**
