@@ -6,7 +6,17 @@
  * Shapes: B pictures, C channels, h × w latents, H × W size at hand, G groups.
  */
 import { multiply, symbol, type Dimension } from '../graph/dimension.ts'
-import { constant, graph, input, integers, knownAxis, scalar, type Graph, type Value } from '../graph/ir.ts'
+import {
+  constant,
+  graph,
+  input,
+  integers,
+  knownAxis,
+  scalar,
+  type Graph,
+  type Input,
+  type Value,
+} from '../graph/ir.ts'
 import { Add, Clip, Mul, Reshape, Resize, Split, Transpose, Unsqueeze } from '../graph/ops.ts'
 import { Scope } from '../graph/scope.ts'
 import { ConfigReader, type ConfigFields } from './config-reader.ts'
@@ -77,7 +87,47 @@ export function vaeEncoder(config: VaeConfig, lowering: LoweringName): Graph {
 
 /** latents float32 (B, 4, h, w), already divided by the scaling factor → image (B, 3, 8·h, 8·w), about −1 … 1. */
 export function vaeDecoder(config: VaeConfig, lowering: LoweringName): Graph {
-  const latents = input('latents', 'float32', [symbol('B'), config.latentChannels, symbol('h'), symbol('w')])
+  const latents = decoderInput('latents', config.latentChannels)
+  const image = decode(config, lowering, { latents, cut: (x) => x })
+  return graph('vae_decoder', [latents], { image })
+}
+
+/**
+ * The same decoder as graphs to run one after the other, so that other work fits between them. The first takes `latents`; part
+ * k − 1 gives `hidden_k` (B, C, H, W) and part k takes it; the last gives `image`.
+ *
+ * At the smallest size all is one part. At every other there are three: the convolution that doubles to it, the first residual
+ * layer, and the other ones, with the output in the last. Of the multiplications in the layers of a full-size decoder (128,
+ * 256, 512 and 512 channels) these have 8 | 3, 6, 12 | 12, 10, 12 | 12, 10, 13 percent. The products of attention, in the first part,
+ * add 1 percent to the whole at 512² pixels and 5 at 1024².
+ */
+export function vaeDecoderParts(config: VaeConfig, lowering: LoweringName): readonly Graph[] {
+  const parts: Graph[] = []
+  let entrance = decoderInput('latents', config.latentChannels)
+  const finish = (outputs: Readonly<Record<string, Value>>): void => {
+    parts.push(graph(`vae_decoder_${parts.length}`, [entrance], outputs))
+  }
+  const cut = (x: Value): Value => {
+    const name = `hidden_${parts.length + 1}`
+    finish({ [name]: x })
+    entrance = decoderInput(name, knownAxis(x, 1), `_${parts.length}`)
+    return entrance
+  }
+  finish({ image: decode(config, lowering, { latents: entrance, cut }) })
+  return parts
+}
+
+/** @param suffix tells the sizes of one part's input from those of another's */
+function decoderInput(name: string, channels: number, suffix = ''): Input {
+  return input(name, 'float32', [symbol(`B${suffix}`), channels, symbol(`h${suffix}`), symbol(`w${suffix}`)])
+}
+
+/** @param cut is given what one part ends with and returns what the next one begins with */
+function decode(
+  config: VaeConfig,
+  lowering: LoweringName,
+  { latents, cut }: { readonly latents: Value; readonly cut: (x: Value) => Value },
+): Value {
   const { layersPerBlock, channels, latentChannels, imageChannels } = config
   const layers = new Layers(config, lowerings[lowering])
   const model = Scope.root()
@@ -88,12 +138,14 @@ export function vaeDecoder(config: VaeConfig, lowering: LoweringName): Graph {
   x = layers.middle(decoder.at('mid_block'), x)
   for (const [i, width] of channels.toReversed().entries()) {
     const block = decoder.at('up_blocks', i)
-    for (let j = 0; j <= layersPerBlock; j++) x = layers.residual(block.at('resnets', j), x, width)
-    if (i < channels.length - 1) x = double(block.at('upsamplers', 0, 'conv'), x)
+    for (let j = 0; j <= layersPerBlock; j++) {
+      x = layers.residual(block.at('resnets', j), x, width)
+      if (i > 0 && j === 0) x = cut(x)
+    }
+    if (i < channels.length - 1) x = cut(double(block.at('upsamplers', 0, 'conv'), cut(x)))
   }
   x = layers.normalisedSilu(decoder.at('conv_norm_out'), x)
-  const image = conv2d(decoder.at('conv_out'), x, { channels: imageChannels, kernel: 3 }) // (B, 3, 8·h, 8·w)
-  return graph('vae_decoder', [latents], { image })
+  return conv2d(decoder.at('conv_out'), x, { channels: imageChannels, kernel: 3 }) // (B, 3, 8·h, 8·w)
 }
 
 /** What encoder and decoder are made of. */

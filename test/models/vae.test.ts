@@ -1,10 +1,12 @@
 import { describe, expect, test } from 'vitest'
-import { float32 } from '../../src/engine/session.ts'
+import { float32, type Session, type Tensor } from '../../src/engine/session.ts'
+import type { Graph, Shape } from "../../src/graph/ir.ts"
 import { print } from '../../src/graph/print.ts'
+import type { LoweringName } from '../../src/models/lowering.ts'
 import { parameterShapes } from '../../src/models/parameters.ts'
-import { readVaeConfig, vaeAliases, vaeDecoder, vaeDownsampling, vaeEncoder } from '../../src/models/vae.ts'
+import { readVaeConfig, vaeAliases, vaeDecoder, vaeDecoderParts, vaeDownsampling, vaeEncoder } from '../../src/models/vae.ts'
 import { matchTensors } from '../../src/weights/match.ts'
-import { cases, component, parity, open, reference, references } from './golden.ts'
+import { cases, component, parity, open, reference, references, type Variant } from './golden.ts'
 
 describe('both ways equal diffusers', () => {
   test.each(cases)('decoder: $variant, $lowering', async ({ variant, lowering }) => {
@@ -29,6 +31,82 @@ describe('both ways equal diffusers', () => {
     expect(parity(logvar, reference(golden, 'vae.logvar'))).toBe('within bounds')
   })
 })
+
+describe('the decoder in parts', () => {
+  test.each(cases)(
+    'equals diffusers, and the whole to the bit: $variant, $lowering',
+    async ({ variant, lowering }) => {
+      const vae = await component(variant, 'vae')
+      const golden = references(variant)
+      const { data, shape } = reference(golden, 'vae.latents')
+      const latents = float32(data, ...shape)
+      const whole = await open(vaeDecoder(readVaeConfig(vae.config), lowering), vae, { lowering })
+      const { image: expected } = await whole.run({ latents })
+      await whole.close()
+      const parts = await openParts(variant, { lowering, threads: 2 })
+      const image = await decode(parts, latents)
+      await close(parts)
+      expect(parity(image, reference(golden, 'vae.decoded'))).toBe('within bounds')
+      expect(image).toEqual(expected)
+    },
+  )
+
+  test.each([1, 2])('decodes a picture alike to the bit alone and with others, %i threads', async (threads) => {
+    const parts = await openParts('tiny-512', { lowering: 'serve', threads })
+    const [B, height, width] = [5, 20, 12]
+    const size = 4 * height * width
+    const latents = Float32Array.from({ length: B * size }, (_, i) => 4 * Math.sin(i * i)) // (B, 4, h, w)
+    const together = await decode(parts, float32(latents, B, 4, height, width))
+    for (let i = 0; i < B; i++) {
+      const own = latents.slice(i * size, (i + 1) * size)
+      const alone = await decode(parts, float32(own, 1, 4, height, width))
+      const area = alone.data.length
+      expect(alone.data).toEqual(together.data.slice(i * area, (i + 1) * area))
+    }
+    await close(parts)
+  })
+
+  test('has every parameter of the whole in one part, and none twice', async () => {
+    const config = readVaeConfig((await component('tiny-512', 'vae')).config)
+    const names = ({ parameters }: Graph): string[] => parameters.map(({ name }) => name)
+    const parts = vaeDecoderParts(config, 'serve')
+    expect(parts.flatMap(names)).toEqual(names(vaeDecoder(config, 'serve')))
+  })
+
+  test('costs as stated in a full-size decoder: no part much more than an eighth', () => {
+    const config = readVaeConfig({ block_out_channels: [128, 256, 512, 512], layers_per_block: 2 })
+    // Pixels of each part's output for every latent one.
+    const pixels = [1, 4, 4, 4, 16, 16, 16, 64, 64, 64]
+    const work = vaeDecoderParts(config, 'serve').map(
+      ({ parameters }, i) =>
+        (pixels[i] ?? 0) *
+        parameters.reduce((sum, { shape }) => (shape.length < 2 ? sum : sum + elements(shape)), 0),
+    )
+    const whole = work.reduce((sum, part) => sum + part, 0)
+    expect(work.map((part) => Math.round((100 * part) / whole))).toEqual([8, 3, 6, 12, 12, 10, 12, 12, 10, 13])
+  })
+})
+
+const elements = (shape: Shape): number => shape.reduce<number>((product, size) => product * Number(size), 1)
+
+async function openParts(
+  variant: Variant,
+  options: { readonly lowering: LoweringName; readonly threads: number },
+): Promise<readonly Session[]> {
+  const vae = await component(variant, 'vae')
+  const graphs = vaeDecoderParts(readVaeConfig(vae.config), options.lowering)
+  return Promise.all(graphs.map((graph) => open(graph, vae, options)))
+}
+
+async function decode(parts: readonly Session[], latents: Tensor<'float32'>): Promise<Tensor<'float32'>> {
+  let tensors: Record<string, Tensor> = { latents }
+  for (const part of parts) tensors = await part.run(tensors)
+  const { image } = tensors
+  if (image?.dtype !== 'float32') throw new TypeError('the last part must give a float32 image')
+  return image
+}
+
+const close = (parts: readonly Session[]) => Promise.all(parts.map((part) => part.close()))
 
 test('encoder and decoder together expect exactly the tensors of the checkpoint', async () => {
   const { config, tensors } = await component('tiny-512', 'vae')
