@@ -37,6 +37,33 @@ const list = (expected: string, valid: (item: string) => boolean) => ({
   },
 })
 
+export interface DeviceSetting {
+  /** As it was written: the device's name in logs and receipts. */
+  readonly name: string
+  readonly provider: 'cpu' | 'cuda' | 'webgpu'
+  readonly index?: number
+  readonly cores?: readonly [number, number]
+}
+
+function parseDevices(text: string): readonly DeviceSetting[] | undefined {
+  const names = text.split(',').map((name) => name.trim())
+  const devices = names.map(parseDevice)
+  const known = devices.filter((device) => device !== undefined)
+  return known.length === names.length && new Set(names).size === names.length ? known : undefined
+}
+
+function parseDevice(name: string): DeviceSetting | undefined {
+  const [, first, last] = /^cpu:(\d{1,4})-(\d{1,4})$/.exec(name) ?? []
+  if (first && last)
+    return Number(first) <= Number(last)
+      ? { name, provider: 'cpu', cores: [Number(first), Number(last)] }
+      : undefined
+  const index = /^cuda:(\d{1,2})$/.exec(name)?.[1]
+  if (index) return { name, provider: 'cuda', index: Number(index) }
+  const provider = (['cpu', 'cuda', 'webgpu'] as const).find((known) => known === name)
+  return provider && { name, provider }
+}
+
 const settings = {
   host: setting({
     variable: 'ATELIER_HOST',
@@ -70,12 +97,12 @@ const settings = {
     expected: 'a folder',
     parse: (text) => (text === '' ? undefined : resolve(text)),
   }),
-  model: setting({
+  models: setting({
     variable: 'ATELIER_MODEL',
-    description: 'a checkpoint folder in the diffusers layout, or a name under models/',
+    description:
+      'checkpoints to serve, separated by commas, the first by default: folders in the diffusers layout, names under models/, or folders of such folders',
     fallback: 'tiny',
-    expected: 'a folder or a name',
-    parse: (text) => (text === '' ? undefined : text),
+    ...list('folders or names separated by commas', () => true),
   }),
   modelAliases: setting({
     variable: 'ATELIER_MODEL_ALIASES',
@@ -83,29 +110,30 @@ const settings = {
     fallback: 'gpt-image-1,gpt-image-1-mini,gpt-image-1.5,dall-e-2,dall-e-3',
     ...list('names separated by commas', (name) => /^[\w.:/-]{1,128}$/.test(name)),
   }),
-  provider: setting({
-    variable: 'ATELIER_PROVIDER',
-    description: 'ONNX Runtime execution provider',
+  devices: setting({
+    variable: 'ATELIER_DEVICES',
+    description: 'devices to compute on, one process each, separated by commas',
     fallback: 'cpu',
-    ...oneOf('cpu', 'cuda', 'webgpu'),
+    expected: 'cpu, cpu:FIRST-LAST (cores), cuda, cuda:N, webgpu, each once',
+    parse: parseDevices,
   }),
-  threads: setting({
-    variable: 'ATELIER_THREADS',
-    description: 'threads of one device process; 0 takes one per core',
+  memoryLimitMib: setting({
+    variable: 'ATELIER_MEMORY_LIMIT_MIB',
+    description: 'memory of one device for weights, embeddings and batches, in MiB; 0 is no limit',
     fallback: '0',
-    ...integer(0, 1024),
+    ...integer(0, 16_777_216),
+  }),
+  maxWaitSeconds: setting({
+    variable: 'ATELIER_MAX_WAIT',
+    description: 'expected seconds in the queue beyond which new requests are answered with 429',
+    fallback: '600',
+    ...integer(1, 604_800),
   }),
   maxSide: setting({
     variable: 'ATELIER_MAX_SIDE',
     description: 'largest width or height of a picture in pixels',
     fallback: '2048',
     ...integer(64, 8192),
-  }),
-  maxQueued: setting({
-    variable: 'ATELIER_MAX_QUEUED',
-    description: 'generations that may wait before new ones are answered with 429',
-    fallback: '256',
-    ...integer(1, 1_000_000),
   }),
   logLevel: setting({
     variable: 'ATELIER_LOG_LEVEL',

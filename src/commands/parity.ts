@@ -1,7 +1,7 @@
 /** `atelier parity DIR`: prints how far every stage is from its reference. */
-import { join } from 'node:path'
 import type { Config } from '../config.ts'
 import { runParity } from '../engine/parity.ts'
+import { deviceOptions } from './devices.ts'
 
 /** @returns the exit status: 1 when a comparison fails or a reference was held against nothing */
 export async function parity(
@@ -9,8 +9,8 @@ export async function parity(
   folder: string,
   { out }: { readonly out?: string },
 ): Promise<number> {
-  const { provider, threads, dataDir } = config
-  const device = { provider, threads, cacheDir: join(dataDir, 'cache') }
+  const [device] = deviceOptions(config, [])
+  if (!device) throw new Error('ATELIER_DEVICES: expected at least one device')
   const onNote = (message: string) => console.log(`note: ${message}`)
   const { comparisons, uncompared } = await runParity(folder, device, { outFile: out, onNote })
   const width = Math.max(...comparisons.map(({ name }) => name.length))

@@ -1,14 +1,14 @@
 /** `atelier serve`: puts the service together, listens, and takes it apart again on SIGTERM or SIGINT. */
 import { once } from 'node:events'
-import { join } from 'node:path'
 import { pino, type Logger } from 'pino'
 import type { Config } from '../config.ts'
-import { findModel } from './model-folder.ts'
 import { startPool, type DeviceEvent } from '../engine/pool.ts'
 import { startGenerationService } from '../generation/service.ts'
 import { buildApp } from '../http/app.ts'
 import { serveControl } from '../storage/control.ts'
 import { openStorage } from '../storage/storage.ts'
+import { deviceOptions } from './devices.ts'
+import { findModels } from './model-folder.ts'
 import { statusOf } from './status.ts'
 
 /** Runs until a signal ends it. @throws when the data folder is in use, the model is not usable or the port is taken */
@@ -23,19 +23,20 @@ export async function serve(config: Config): Promise<void> {
   // Before anything that takes time, so that a signal during the start ends it in order too.
   const signalled = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
   try {
-    const model = await findModel(config.model)
-    const { dataDir, provider, threads, maxQueued } = config
-    const device = { models: [model], provider, threads, cacheDir: join(dataDir, 'cache') }
+    const models = await findModels(config.models)
+    const { dataDir, maxWaitSeconds } = config
     // Side by side: the one waits for the disk, the other for the weights.
     const [storage, pool] = await Promise.all([
       open(openStorage({ dataDir, onError: (error) => log.error({ err: error }, 'the queue reports') })),
-      open(startPool([device], (event) => logDeviceEvent(log, event))),
+      open(startPool(deviceOptions(config, models), (event) => logDeviceEvent(log, event))),
     ])
-    const generation = await open(startGenerationService({ storage, pool, log, maxQueued }))
+    const generation = await open(
+      startGenerationService({ storage, pool, log, maxWaitMs: maxWaitSeconds * 1000 }),
+    )
     const app = await open(buildApp({ generation, config, logger: log }))
     const address = await app.listen({ host: config.host, port: config.port })
     await open(serveControl(dataDir, { status: async () => statusOf(address, generation) }))
-    console.log(greeting(config.publicUrl || address, model.name))
+    console.log(greeting(config.publicUrl || address, models))
     await signalled
     log.info('shutting down')
   } finally {
@@ -50,23 +51,24 @@ export async function serve(config: Config): Promise<void> {
 function logDeviceEvent(log: Logger, event: DeviceEvent): void {
   switch (event.kind) {
     case 'note':
-      return log.warn(event.message)
+      return log.warn({ device: event.device }, event.message)
     case 'died':
       return log.error(
-        { reason: event.reason, requests: event.requests },
+        { device: event.device, reason: event.reason, requests: event.requests },
         'the device process died and is started again',
       )
     case 'ready': {
-      const models = event.models.map(({ name, version }) => ({ name, version }))
-      return log.info({ devicePid: event.pid, models }, 'device ready')
+      const models = event.models.map(({ name, version, state }) => ({ name, version, state }))
+      return log.info({ device: event.device, devicePid: event.pid, models }, 'device ready')
     }
   }
 }
 
-function greeting(address: string, model: string): string {
+function greeting(address: string, models: readonly { readonly name: string }[]): string {
+  const names = models.map(({ name }) => `"${name}"`).join(', ')
   const body = JSON.stringify({ prompt: 'a small cactus with a happy face' })
   return [
-    `Atelier serves the model "${model}" at ${address}`,
+    `Atelier serves ${models.length === 1 ? 'the model' : 'the models'} ${names} at ${address}`,
     'Try:',
     `  curl ${address}/v1/images/generations -H 'content-type: application/json' -d '${body}'`,
   ].join('\n')

@@ -92,7 +92,11 @@ export function rank<C extends Candidate>(
     .map(({ candidate }) => candidate)
 }
 
-function standing(candidate: Candidate, costsOf: (model: string) => Costs, nowMs: number): { group: number; rank: number } {
+function standing(
+  candidate: Candidate,
+  costsOf: (model: string) => Costs,
+  nowMs: number,
+): { group: number; rank: number } {
   const { need, arrivedMs, priority, deadlineMs } = candidate
   const ageMs = nowMs - arrivedMs
   const remaining = remainingMs(costsOf(need.model), need)
@@ -151,7 +155,13 @@ function lineOf({ encode, step, decode }: Costs, { next, need }: Candidate): Lin
 /** What the device is expected to take for this work. */
 export function expectedMs({ kind, tasks: [leader, ...others] }: Work<Candidate>, costs: Costs): number {
   if (kind === 'load') return costs.loadMs
-  if (kind === 'preview') return costs.decode.reduce((sum, line) => sum + callMs(line, leader.need.previewPixels), 0)
+  if (kind === 'preview')
+    return costs.decode.reduce((sum, line) => sum + callMs(line, leader.need.previewPixels), 0)
   const line = lineOf(costs, leader)
-  return line ? callMs(line, others.reduce((units, task) => units + unitsOf(task), unitsOf(leader))) : 0
+  return line
+    ? callMs(
+        line,
+        others.reduce((units, task) => units + unitsOf(task), unitsOf(leader)),
+      )
+    : 0
 }

@@ -30,6 +30,8 @@ export interface Denoising {
   readonly promptTruncated: boolean
   /** Steps done. */
   step: number
+  /** Set while previews are wanted: what the last step says the finished latents will be. */
+  cleanEstimate?: Float32Array // (N, P)
   readonly drawNoise: () => void
 }
 

@@ -1,6 +1,6 @@
-/** The child process of one device: loads the models, then runs the loop and talks to its parent. */
+/** The child process of one device: opens the models, then runs the loop and talks to its parent. */
 import { Loop } from './loop.ts'
-import { openPipelines } from './open-pipelines.ts'
+import { openDevice } from './open-device.ts'
 import type { ChildMessage, DeviceOptions, ParentMessage } from './protocol.ts'
 
 // Whatever kills the parent closes the channel: nobody would read the results any more.
@@ -27,9 +27,10 @@ process.on('message', (message: ParentMessage) => {
 })
 
 async function start(options: DeviceOptions): Promise<void> {
-  const pipelines = await openPipelines(options, (message) => tell({ type: 'note', message }))
-  loop = new Loop(pipelines, tell)
-  tell({ type: 'ready', models: pipelines.map(({ info }) => info) })
+  const { residency, books, limits } = await openDevice(options, (message) => tell({ type: 'note', message }))
+  loop = new Loop({ device: options.name, residency, books, limits, tell })
+  tell({ type: 'costs', costs: Object.fromEntries([...books].map(([name, book]) => [name, book.costs])) })
+  tell({ type: 'ready', models: residency.infos })
   await loop.run()
 }
 

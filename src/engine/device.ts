@@ -1,10 +1,13 @@
-/** The parent's handle of one device process: start it, talk to it, and when it dies start another and run its requests again. */
+/** The parent's handle of one device process: start it, talk to it, and when it dies start another. */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import type { Costs } from './costs.ts'
 import {
   EngineError,
   type ChildMessage,
+  type DeviceLoad,
   type DeviceOptions,
   type ImageProgress,
   type ImageRequest,
@@ -15,22 +18,33 @@ import {
 
 const processFile = fileURLToPath(new URL('device-process.ts', import.meta.url))
 
-/** A request that was being worked on when its device died this often is taken to be the cause. */
-const maxDeathsPerRequest = 3
 const restartDelayMs = { first: 0, base: 250, max: 10_000 }
 
-export type DeviceEvent =
+export type DeviceEvent = { readonly device: string } & (
   | { readonly kind: 'note'; readonly message: string }
   | { readonly kind: 'ready'; readonly pid: number; readonly models: readonly ModelInfo[] }
   | { readonly kind: 'died'; readonly reason: string; readonly requests: number }
+)
+
+/** The device's process died while it held a request. */
+export class DeviceDied extends Error {
+  override readonly name = 'DeviceDied'
+  readonly device: string
+  /** Work on the request had begun: it may be the cause. */
+  readonly wasStarted: boolean
+  constructor(device: string, reason: string, wasStarted: boolean) {
+    super(reason)
+    this.device = device
+    this.wasStarted = wasStarted
+  }
+}
 
 interface InFlight {
-  readonly request: ImageRequest
   readonly onProgress: ((progress: ImageProgress) => void) | undefined
   readonly resolve: (result: ImageResult) => void
   readonly reject: (error: unknown) => void
-  started: boolean
-  deaths: number
+  readonly tokens: number
+  isStarted: boolean
 }
 
 type DeviceState =
@@ -39,16 +53,27 @@ type DeviceState =
   | { readonly kind: 'restarting'; readonly timer: NodeJS.Timeout }
   | { readonly kind: 'closed' }
 
+const idle: DeviceLoad = {
+  backlogMs: 0,
+  batchRows: 0,
+  unitsOfWork: 0,
+  textEncodings: 0,
+  promptCacheHits: 0,
+  promptCacheBytes: 0,
+}
+
 export class Device {
   readonly #options: DeviceOptions
   readonly #onEvent: (event: DeviceEvent) => void
   readonly #inFlight = new Map<string, InFlight>()
   #state: DeviceState
   #models: readonly ModelInfo[] = []
+  #costs: Readonly<Record<string, Costs>> = {}
+  #load = idle
   #deathsInARow = 0
 
   /**
-   * Starts the process and resolves when its models are loaded.
+   * Starts the process and resolves when its first model is loaded.
    * @throws {EngineError} device_failed, with the child's own words, when it cannot start the first time
    */
   static async start(options: DeviceOptions, onEvent: (event: DeviceEvent) => void): Promise<Device> {
@@ -73,52 +98,67 @@ export class Device {
     this.#state = { kind: 'starting', child: this.#fork() }
   }
 
-  get ready(): boolean {
-    return this.#state.kind === 'ready'
+  get name(): string {
+    return this.#options.name
+  }
+
+  get state(): DeviceState['kind'] {
+    return this.#state.kind
   }
 
   get models(): readonly ModelInfo[] {
     return this.#models
   }
 
-  /** Requests that are waiting or running here. */
-  get load(): number {
+  get load(): DeviceLoad {
+    return this.#load
+  }
+
+  /** Requests that wait or run here. */
+  get requests(): number {
     return this.#inFlight.size
   }
 
+  costsOf(model: string): Costs | undefined {
+    return this.#costs[model]
+  }
+
+  /** Whether a request with this many image tokens is here already, so that they may share batches. */
+  hasTokens(tokens: number): boolean {
+    return this.#inFlight.values().some((entry) => entry.tokens === tokens)
+  }
+
   /**
+   * @param tokens image tokens of the request
    * @param signal when aborted, the request leaves the device between two steps and the promise rejects with its reason at once
-   * @throws {EngineError} what the device said, or device_failed when it died under this request too often
+   * @throws {DeviceDied} when the process is not there or dies; {@link EngineError} with what the device said
    */
   async generate(
     request: ImageRequest,
-    options: {
-      readonly signal?: AbortSignal | undefined
-      readonly onProgress?: ((progress: ImageProgress) => void) | undefined
-    },
+    tokens: number,
+    {
+      signal,
+      onProgress,
+    }: { readonly signal?: AbortSignal | undefined; readonly onProgress?: InFlight['onProgress'] },
   ): Promise<ImageResult> {
-    options.signal?.throwIfAborted()
-    if (this.#state.kind === 'closed') throw new EngineError('device_failed', 'the device is closed')
+    signal?.throwIfAborted()
+    if (this.#state.kind !== 'ready')
+      throw new DeviceDied(this.name, `the device is ${this.#state.kind}`, false)
     const { promise, resolve, reject } = Promise.withResolvers<ImageResult>()
+    const entry: InFlight = { onProgress, resolve, reject, tokens, isStarted: false }
     const abort = () => {
+      if (this.#inFlight.get(request.id) !== entry) return
       this.#inFlight.delete(request.id)
       this.#send({ type: 'cancel', id: request.id })
-      reject(options.signal?.reason)
+      reject(signal?.reason)
     }
-    options.signal?.addEventListener('abort', abort, { once: true })
-    this.#inFlight.set(request.id, {
-      request,
-      onProgress: options.onProgress,
-      resolve,
-      reject,
-      started: false,
-      deaths: 0,
-    })
+    signal?.addEventListener('abort', abort, { once: true })
+    this.#inFlight.set(request.id, entry)
     this.#send({ type: 'submit', request })
     try {
       return await promise
     } finally {
-      options.signal?.removeEventListener('abort', abort)
+      signal?.removeEventListener('abort', abort)
     }
   }
 
@@ -143,11 +183,11 @@ export class Device {
     const child = fork(processFile, [], {
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      ...pinnedTo(this.#options.device.cores),
     })
     let reason: string | undefined
     child.on('message', (message: ChildMessage) => {
       if (message.type === 'failed-to-start') reason = message.message
-      else if (message.type === 'note') this.#onEvent({ kind: 'note', message: message.message })
       else this.#receive(child, message)
     })
     child.on('error', (error) => {
@@ -160,21 +200,40 @@ export class Device {
     return child
   }
 
-  #receive(child: ChildProcess, message: Exclude<ChildMessage, { type: 'failed-to-start' | 'note' }>): void {
-    if (message.type === 'ready') {
-      if (this.#state.kind === 'closed') return
-      this.#state = { kind: 'ready', child }
-      this.#models = message.models
-      this.#deathsInARow = 0
-      for (const { request } of this.#inFlight.values()) this.#send({ type: 'submit', request })
-      this.#onEvent({ kind: 'ready', pid: child.pid ?? 0, models: message.models })
-      return
+  #receive(child: ChildProcess, message: Exclude<ChildMessage, { type: 'failed-to-start' }>): void {
+    if (this.#state.kind === 'closed') return
+    switch (message.type) {
+      case 'note':
+        this.#onEvent({ kind: 'note', device: this.name, message: message.message })
+        return
+      case 'ready':
+        this.#state = { kind: 'ready', child }
+        this.#models = message.models
+        this.#deathsInARow = 0
+        this.#onEvent({ kind: 'ready', device: this.name, pid: child.pid ?? 0, models: message.models })
+        return
+      case 'models':
+        this.#models = message.models
+        return
+      case 'costs':
+        this.#costs = message.costs
+        return
+      case 'load':
+        this.#load = message.load
+        return
+      case 'progress':
+      case 'succeeded':
+      case 'failed':
+        this.#receiveOutcome(message)
     }
+  }
+
+  #receiveOutcome(message: Extract<ChildMessage, { type: 'progress' | 'succeeded' | 'failed' }>): void {
     const entry = this.#inFlight.get(message.id)
     if (!entry) return // cancelled here while the message was under way
     switch (message.type) {
       case 'progress':
-        entry.started = true
+        entry.isStarted = true
         entry.onProgress?.(message.progress)
         return
       case 'succeeded':
@@ -195,27 +254,17 @@ export class Device {
         ? restartDelayMs.first
         : Math.min(restartDelayMs.base * 2 ** (this.#deathsInARow - 1), restartDelayMs.max)
     this.#deathsInARow += 1
-    for (const [id, entry] of this.#inFlight) {
-      if (!entry.started) continue
-      entry.started = false
-      entry.deaths += 1
-      if (entry.deaths < maxDeathsPerRequest) continue
-      this.#inFlight.delete(id)
-      entry.reject(
-        new EngineError(
-          'device_failed',
-          `the device process died ${entry.deaths} times under this request: ${reason}`,
-        ),
-      )
-    }
     const timer = setTimeout(() => {
       this.#state = { kind: 'starting', child: this.#fork() }
     }, delayMs)
     this.#state = { kind: 'restarting', timer }
-    this.#onEvent({ kind: 'died', reason, requests: this.#inFlight.size })
+    this.#load = { ...this.#load, backlogMs: 0, batchRows: 0 }
+    this.#onEvent({ kind: 'died', device: this.name, reason, requests: this.#inFlight.size })
+    const orphans = [...this.#inFlight.values()]
+    this.#inFlight.clear()
+    for (const { reject, isStarted } of orphans) reject(new DeviceDied(this.name, reason, isStarted))
   }
 
-  /** Messages to a device that is not ready need no queue: it gets every request in flight when it becomes ready. */
   #send(message: ParentMessage): void {
     if (this.#state.kind === 'ready') this.#state.child.send(message, ignoreSendError)
   }
@@ -223,3 +272,14 @@ export class Device {
 
 /** A failed send means that the child is gone; its `exit` event deals with that. */
 function ignoreSendError(): void {}
+
+const taskset = '/usr/bin/taskset'
+
+/** Node cannot bind a process to cores; util-linux's taskset can, where it is installed. Elsewhere only the number of threads holds. */
+function pinnedTo(cores: readonly [number, number] | undefined): { execPath?: string; execArgv?: string[] } {
+  if (!cores || !existsSync(taskset)) return {}
+  return {
+    execPath: taskset,
+    execArgv: ['--cpu-list', `${cores[0]}-${cores[1]}`, process.execPath, ...process.execArgv],
+  }
+}

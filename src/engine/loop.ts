@@ -5,87 +5,242 @@
  * requests, cancellations) are heard between units, where the loop yields to the event loop.
  */
 import { setImmediate as yieldToEvents } from 'node:timers/promises'
-import { nextWork, type Work } from './batch.ts'
+import { nextWork, rank, type Limits, type Work } from './batch.ts'
+import type { CostBook } from './cost-book.ts'
+import { remainingMs, type Costs, type Need } from './costs.ts'
 import type { Denoising } from './denoising.ts'
-import type { Pipeline } from './pipeline.ts'
-import { EngineError, type ChildMessage, type ImageRequest } from './protocol.ts'
-import { createTask, imageResult, type Task, type TaskState } from './task.ts'
+import { EngineError, type ChildMessage, type DeviceLoad, type ImageRequest } from './protocol.ts'
+import type { Residency } from './residency.ts'
+import { imageResult, isIn, Task, type TaskIn, type TaskState } from './task.ts'
+
+export interface LoopOptions {
+  readonly device: string
+  readonly residency: Residency
+  /** What work costs, by model name. */
+  readonly books: ReadonlyMap<string, CostBook>
+  readonly limits: Limits
+  /** Takes progress, outcomes and what the parent must know of the device. */
+  readonly tell: (message: ChildMessage) => void
+}
+
+/** How often the parent hears what is left to do, and how often what it costs, at most. */
+const loadEveryMs = 200
+const costsEveryMs = 5_000
 
 export class Loop {
-  readonly #pipelines: ReadonlyMap<string, Pipeline>
-  readonly #tell: (message: ChildMessage) => void
+  readonly #options: LoopOptions
   readonly #tasks = new Map<string, Task>() // in order of arrival
   #arrival = Promise.withResolvers<void>()
+  #unitsOfWork = 0
+  #textEncodings = 0
+  #batchRows = 0
+  #toldLoadMs = -Infinity
+  #toldCostsMs = -Infinity
 
-  /** @param tell takes progress and outcomes, under the request's id */
-  constructor(pipelines: readonly Pipeline[], tell: (message: ChildMessage) => void) {
-    this.#pipelines = new Map(pipelines.map((pipeline) => [pipeline.info.name, pipeline]))
-    this.#tell = tell
+  constructor(options: LoopOptions) {
+    this.#options = options
   }
 
   submit(request: ImageRequest): void {
-    const pipeline = this.#pipelines.get(request.model)
+    const { residency, tell } = this.#options
+    const pipeline = residency.get(request.model)
     if (!pipeline) {
-      const message = `expected one of the models ${[...this.#pipelines.keys()].join(', ')}, got ${request.model}`
-      this.#tell({ type: 'failed', id: request.id, code: 'unknown_model', message })
+      const message = `expected one of the models ${residency.names.join(', ')}, got ${request.model}`
+      tell({ type: 'failed', id: request.id, code: 'unknown_model', message })
       return
     }
-    this.#tasks.set(request.id, createTask(request, pipeline, performance.now()))
+    this.#tasks.set(request.id, new Task(request, pipeline, { nowMs: performance.now(), unixMs: Date.now() }))
     this.#arrival.resolve()
   }
 
-  /** The task leaves before the next unit of work. Unknown ids are ignored: it may just have ended. */
+  /** The task leaves before the next unit of work, and its rows with it. Unknown ids are ignored: it may just have ended. */
   cancel(id: string): void {
     this.#tasks.delete(id)
   }
 
   async run(): Promise<never> {
     for (;;) {
-      const work = nextWork(this.#tasks.values())
+      const work = this.#schedule()
       if (work) {
-        this.#settle(work, await run(work))
+        this.#settle(work, await this.#run(work))
         await yieldToEvents()
       } else {
+        this.#tellLoad('now')
         this.#arrival = Promise.withResolvers()
         await this.#arrival.promise
       }
     }
   }
 
-  /** Moves the tasks on to their next states, and tells of progress and outcomes. */
-  #settle(work: Work, outcome: Outcome): void {
-    const tasks: readonly Task[] = work.tasks
-    for (const [index, task] of tasks.entries()) {
-      const { id, steps } = task.request
+  #schedule(): Work<Task> | undefined {
+    return nextWork(this.#tasks.values(), this.#costsOf, performance.now(), this.#options.limits)
+  }
+
+  async #run(work: Work<Task>): Promise<Outcome> {
+    const { model } = work.tasks[0].pipeline
+    const startedMs = performance.now()
+    for (const task of work.tasks) this.#start(task, startedMs)
+    const needs = work.tasks.map((task) => task.need)
+    const computedBeforeMs = model.computedMs
+    const measured = (): Measured => ({
+      needs,
+      tookMs: performance.now() - startedMs,
+      computeMs: model.computedMs - computedBeforeMs,
+    })
+    try {
+      const states = await carryOut(work, this.#options.residency)
+      return { kind: 'done', states, ...measured() }
+    } catch (error) {
+      return { kind: 'failed', error, ...measured() }
+    }
+  }
+
+  /** Moves the tasks on to their next states, and tells of progress, outcomes and costs. */
+  #settle(work: Work<Task>, outcome: Outcome): void {
+    const { tell, residency } = this.#options
+    this.#unitsOfWork += 1
+    if (work.kind === 'denoise') this.#batchRows = sum(outcome.needs, ({ rows }) => rows)
+    if (outcome.kind === 'done') this.#observe(work, outcome)
+    for (const [index, task] of work.tasks.entries()) {
+      const { id } = task.request
       if (this.#tasks.get(id) !== task) continue // cancelled, and perhaps sent again
-      task.startedMs ??= outcome.startedMs
-      task.spentMs[work.kind] += outcome.tookMs
-      task.computeMs += outcome.computeMs
-      if (outcome.kind === 'failed') {
+      recordUsage(task, work, outcome, index)
+      if (outcome.kind === 'done') this.#moveOn(task, outcome.states[index]!)
+      else {
         this.#tasks.delete(id)
-        this.#tell({ type: 'failed', id, ...describeFailure(outcome.error) })
-        continue
-      }
-      const state = outcome.states[index]!
-      task.state = state
-      switch (state.phase) {
-        case 'encode':
-          break
-        case 'denoise':
-          this.#tell({
-            type: 'progress',
-            id,
-            progress: { phase: 'denoising', step: state.denoising.step, steps },
-          })
-          break
-        case 'decode':
-          this.#tell({ type: 'progress', id, progress: { phase: 'decoding' } })
-          break
-        case 'done':
-          this.#tasks.delete(id)
-          this.#tell({ type: 'succeeded', id, result: imageResult(task, state) })
+        tell({ type: 'failed', id, ...describeFailure(outcome.error) })
       }
     }
+    if (work.kind === 'load') tell({ type: 'models', models: residency.infos })
+    this.#tellLoad('now and then')
+  }
+
+  #moveOn(task: Task, state: TaskState): void {
+    const { tell, device } = this.#options
+    const { id } = task.request
+    const before = task.state
+    task.state = state
+    switch (state.phase) {
+      case 'encode':
+        return
+      case 'denoise':
+        if (before.phase === 'preview' && state.preview) {
+          tell({
+            type: 'progress',
+            id,
+            progress: { phase: 'preview', step: state.denoising.step, picture: state.preview },
+          })
+        }
+        if (before.phase !== 'denoise') return
+        this.#tellStep(task, state.denoising)
+        if (task.wantsPreview) task.state = { phase: 'preview', denoising: state.denoising }
+        return
+      case 'preview':
+        return
+      case 'decode':
+        if (before.phase !== 'denoise') return
+        this.#tellStep(task, state.denoising)
+        tell({ type: 'progress', id, progress: { phase: 'decoding', etaMs: this.#etaMs(task) } })
+        return
+      case 'done':
+        this.#tasks.delete(id)
+        tell({ type: 'succeeded', id, result: imageResult(task, state, device) })
+    }
+  }
+
+  #tellStep(task: Task, { step }: Denoising): void {
+    const { id, steps } = task.request
+    const progress = {
+      phase: 'denoising',
+      step,
+      steps,
+      etaMs: this.#etaMs(task),
+      batchRows: this.#batchRows,
+    } as const
+    this.#options.tell({ type: 'progress', id, progress })
+  }
+
+  #start(task: Task, nowMs: number): void {
+    if (task.startedMs !== undefined) return
+    task.startedMs = nowMs
+    this.#options.tell({
+      type: 'progress',
+      id: task.request.id,
+      progress: { phase: 'started', etaMs: this.#etaMs(task) },
+    })
+  }
+
+  /** The task's own rest and that of all that goes before it, as things stand. */
+  #etaMs(task: Task): number {
+    const ranked = rank(this.#tasks.values(), this.#costsOf, performance.now())
+    const ahead = ranked.slice(0, ranked.indexOf(task) + 1)
+    return sum(ahead, ({ need }) => remainingMs(this.#costsOf(need.model), need))
+  }
+
+  #observe({ kind, tasks }: Work<Task>, { needs, tookMs, computeMs }: Measured): void {
+    const [{ request }] = tasks
+    const [{ partsDone } = { partsDone: 0 }] = needs
+    const book = this.#options.books.get(request.model)
+    this.#options.residency.use(request.model)
+    switch (kind) {
+      case 'load':
+        return book?.observeLoad(tookMs)
+      case 'encode':
+        // When all embeddings were there, nothing was computed and nothing was learned.
+        if (computeMs === 0) return
+        this.#textEncodings += 1
+        return book?.observeEncode(
+          sum(needs, ({ prompts }) => prompts),
+          tookMs,
+        )
+      case 'denoise':
+        return book?.observeStep(
+          sum(needs, ({ rows, tokens }) => rows * tokens),
+          tookMs,
+        )
+      case 'decode':
+        return book?.observeDecode(
+          partsDone,
+          sum(needs, ({ latentPixels }) => latentPixels),
+          tookMs,
+        )
+      case 'preview':
+    }
+  }
+
+  /** @param when `now and then`: not more often than the parent needs */
+  #tellLoad(when: 'now' | 'now and then'): void {
+    const nowMs = performance.now()
+    const { tell, residency, books } = this.#options
+    if (when === 'now' || nowMs - this.#toldLoadMs >= loadEveryMs) {
+      this.#toldLoadMs = nowMs
+      tell({ type: 'load', load: this.#load })
+    }
+    if (nowMs - this.#toldCostsMs >= costsEveryMs) {
+      this.#toldCostsMs = nowMs
+      tell({
+        type: 'costs',
+        costs: Object.fromEntries(residency.names.map((name) => [name, books.get(name)!.costs])),
+      })
+    }
+  }
+
+  get #load(): DeviceLoad {
+    const pipelines = this.#options.residency.names.map((name) => this.#options.residency.get(name)!)
+    return {
+      backlogMs: sum([...this.#tasks.values()], ({ need }) => remainingMs(this.#costsOf(need.model), need)),
+      batchRows: this.#batchRows,
+      unitsOfWork: this.#unitsOfWork,
+      textEncodings: this.#textEncodings,
+      promptCacheHits: sum(pipelines, ({ prompts }) => prompts.hits),
+      promptCacheBytes: sum(pipelines, ({ prompts }) => prompts.bytes),
+    }
+  }
+
+  readonly #costsOf = (model: string): Costs => {
+    const book = this.#options.books.get(model)
+    if (!book) throw new Error(`nothing is known of what the model ${model} costs`)
+    return book.costs
   }
 }
 
@@ -96,64 +251,103 @@ type Outcome = Measured &
   )
 
 interface Measured {
-  readonly startedMs: number
+  /** What each of the work's tasks needed before it. */
+  readonly needs: readonly Need[]
   readonly tookMs: number
   /** The part of it that was the library's. */
   readonly computeMs: number
 }
 
-async function run(work: Work): Promise<Outcome> {
-  const startedMs = performance.now()
-  const computedBeforeMs = computedMs(work)
-  const measured = (): Measured => ({
-    startedMs,
-    tookMs: performance.now() - startedMs,
-    computeMs: computedMs(work) - computedBeforeMs,
-  })
-  try {
-    const states = await carryOut(work)
-    return { kind: 'done', states, ...measured() }
-  } catch (error) {
-    return { kind: 'failed', error, ...measured() }
-  }
-}
-
-function computedMs({ tasks }: Work): number {
-  const pipelines = new Set(tasks.map(({ pipeline }) => pipeline))
-  return [...pipelines].reduce((sum, { model }) => sum + model.computedMs, 0)
-}
-
 /** @returns the state that each of the work's tasks is in afterwards */
-async function carryOut(work: Work): Promise<readonly TaskState[]> {
-  switch (work.kind) {
-    case 'encode':
-      return Promise.all(
-        work.tasks.map(
-          async ({ pipeline, request }) =>
-            ({ phase: 'denoise', denoising: await pipeline.begin(request) }) as const,
-        ),
-      )
-    case 'denoise': {
-      const denoisings = work.tasks.map(({ state }) => state.denoising)
-      await work.pipeline.step(denoisings)
-      return denoisings.map((denoising) => ({ phase: isDone(denoising) ? 'decode' : 'denoise', denoising }))
+async function carryOut({ kind, tasks }: Work<Task>, residency: Residency): Promise<readonly TaskState[]> {
+  const [{ pipeline }] = tasks
+  switch (kind) {
+    case 'load':
+      await residency.load(pipeline)
+      return tasks.map(({ state }) => state)
+    case 'encode': {
+      const rows = await pipeline.encode(tasks.map(({ prepared }) => prepared))
+      return tasks.map(({ request, prepared }, index) => {
+        const noise = { kind: 'seed', seed: request.seed, index: request.seedIndex } as const
+        return { phase: 'denoise', denoising: pipeline.begin(prepared, rows[index]!, request, noise) }
+      })
     }
-    case 'decode':
-      return Promise.all(
-        work.tasks.map(async ({ pipeline, request, state: { denoising } }) => {
-          return {
-            phase: 'done',
-            denoising,
-            pixels: await pipeline.decodePixels(denoising, request),
-          } as const
-        }),
+    case 'denoise': {
+      const denoisings = tasks.filter((task) => isIn(task, 'denoise')).map((task) => askForEstimate(task))
+      await pipeline.step(denoisings)
+      return denoisings.map((denoising) =>
+        denoising.step === denoising.solver.steps
+          ? { phase: 'decode', denoising, part: 0, hidden: pipeline.decoderInput(denoising) }
+          : { phase: 'denoise', denoising },
       )
+    }
+    case 'preview':
+      return Promise.all(
+        tasks
+          .filter((task) => isIn(task, 'preview'))
+          .map(async ({ request, state: { denoising } }) => {
+            const preview = await pipeline.preview(denoising, request, request.previews?.maxSide ?? 0)
+            return { phase: 'denoise', denoising, preview } as const
+          }),
+      )
+    case 'decode': {
+      const decoding = tasks.filter((task) => isIn(task, 'decode'))
+      const part = decoding[0]?.state.part ?? 0
+      const outputs = await pipeline.decodePart(
+        part,
+        decoding.map(({ state }) => state.hidden),
+      )
+      return decoding.map(({ request, state: { denoising } }, index) => {
+        const hidden = outputs[index]!
+        if (part + 1 < pipeline.model.decoderParts)
+          return { phase: 'decode', denoising, part: part + 1, hidden }
+        return { phase: 'done', denoising, pixels: pipeline.finishPixels(hidden, denoising, request) }
+      })
+    }
   }
 }
 
-const isDone = ({ step, solver }: Denoising): boolean => step === solver.steps
+/** The step before a preview must leave an estimate of the finished latents; no other step spends time on one. */
+function askForEstimate({ request, state: { denoising } }: TaskIn<'denoise'>): Denoising {
+  if (request.previews?.steps.includes(denoising.step + 1)) {
+    denoising.cleanEstimate ??= new Float32Array(denoising.latents.length)
+  } else delete denoising.cleanEstimate
+  return denoising
+}
+
+function recordUsage(
+  { usage }: Task,
+  { kind, tasks }: Work<Task>,
+  { needs, tookMs, computeMs }: Outcome,
+  index: number,
+): void {
+  const batchRows = sum(needs, ({ rows }) => rows)
+  const { rows } = needs[index]!
+  // All that share a call have the same number of tokens: their share of it is that of their rows.
+  const share = kind === 'denoise' ? rows / batchRows : 1 / tasks.length
+  usage.deviceMs += tookMs * share
+  usage.computeMs += computeMs
+  switch (kind) {
+    case 'load':
+    case 'encode':
+      usage.spentMs.encode += tookMs
+      return
+    case 'denoise':
+      usage.spentMs.denoise += tookMs
+      usage.rowSteps += rows
+      usage.batchRows += batchRows
+      usage.maxBatchRows = Math.max(usage.maxBatchRows, batchRows)
+      return
+    case 'preview':
+    case 'decode':
+      usage.spentMs.decode += tookMs
+  }
+}
 
 function describeFailure(error: unknown): { code: EngineError['code']; message: string } {
   if (error instanceof EngineError) return { code: error.code, message: error.message }
   return { code: 'generation_failed', message: error instanceof Error ? error.message : String(error) }
 }
+
+const sum = <T>(items: readonly T[], of: (item: T) => number): number =>
+  items.reduce((total, item) => total + of(item), 0)

@@ -11,8 +11,8 @@ import { createSolver } from '../diffusion/solvers.ts'
 import { preparePrompt } from '../text/prompt.ts'
 import { openSafetensors, readFloats, readTensor, type TensorLocation } from '../weights/safetensors.ts'
 import { writeSafetensors, type TensorSource } from '../weights/safetensors-writer.ts'
-import { maxPromptTokens } from './loaded-model.ts'
-import { openPipelines } from './open-pipelines.ts'
+import { maxPromptTokens } from './model.ts'
+import { openDevice } from './open-device.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { DeviceOptions } from './protocol.ts'
 import { float32 } from './session.ts'
@@ -81,10 +81,10 @@ export async function runParity(
   options: { readonly outFile?: string | undefined; readonly onNote: (message: string) => void },
 ): Promise<ParityReport> {
   const models = [{ name: basename(folder), folder: join(folder, 'checkpoint') }]
-  const [description, { tensors }, pipelines] = await Promise.all([
+  const [description, { tensors }, { pipelines }] = await Promise.all([
     readDescription(join(folder, 'golden.json')),
     openSafetensors(join(folder, 'golden.safetensors')),
-    openPipelines({ ...device, models }, options.onNote),
+    openDevice({ ...device, models }, options.onNote),
   ])
   const run = new ParityRun(tensors)
   const pipeline = pipelines[0]!
@@ -95,7 +95,7 @@ export async function runParity(
     await compareSolvers(run, pipeline)
     for (const [index, golden] of description.runs.entries()) await compareRun(run, pipeline, index, golden)
   } finally {
-    await pipeline.model.close()
+    await pipeline.model.unload()
   }
   if (options.outFile !== undefined) await writeSafetensors(options.outFile, run.computed)
   return { comparisons: run.comparisons, uncompared: run.uncompared() }
@@ -303,7 +303,7 @@ async function compareRun(
   index: number,
   golden: GoldenRun,
 ): Promise<void> {
-  const bucket = nearestBucket(pipeline.info.buckets, {
+  const bucket = nearestBucket(pipeline.model.description.buckets, {
     width: golden.requested_width,
     height: golden.requested_height,
   })
@@ -319,15 +319,20 @@ async function compareRun(
     cleanCaption: false,
     steps: golden.steps,
     guidanceScale: golden.guidance_scale,
-    scheduler: pipeline.info.defaultScheduler,
+    scheduler: pipeline.model.description.defaultScheduler,
   }
   const latents = await run.input(`run${index}.latents`)
-  const denoising = await pipeline.beginAt(bucket, request, { kind: 'latents', latents })
+  const prepared = pipeline.prepareAt(bucket, request)
+  const [rows = []] = await pipeline.encode([prepared])
+  const denoising = pipeline.begin(prepared, rows, request, { kind: 'latents', latents })
   while (denoising.step < denoising.solver.steps) await pipeline.step([denoising])
   await run.compare(`run${index}.final_latents`, pipeline.latentsOf(denoising), latentsBound)
   const image = `run${index}.image`
   if (!run.has(image)) return
-  const pixels = await pipeline.decodePixels(denoising, bucket) // (H, W, 3)
+  let hidden = pipeline.decoderInput(denoising)
+  for (let part = 0; part < pipeline.model.decoderParts; part++)
+    [hidden = hidden] = await pipeline.decodePart(part, [hidden])
+  const pixels = pipeline.finishPixels(hidden, denoising, bucket) // (H, W, 3)
   await run.compare(image, channelsFirst(pixels), pixelsBound)
 }
 

@@ -1,15 +1,16 @@
 /**
- * One model's way from prompt to pixels: encode, step, decode.
+ * One model's way from prompt to pixels, unit by unit: encode, step, preview, decode.
  *
- * Legend: N image tokens, P numbers of latents in a token, T text tokens, D text width, C latent channels,
- * h × w latent pixels, H × W pixels.
+ * Legend: B prompts or pictures, T text tokens, D text width, C latent channels, h × w latent pixels, H × W pixels.
  */
 import { nearestBucket, type Bucket } from '../diffusion/buckets.ts'
+import { estimateClean, halveLatents } from '../diffusion/clean-estimate.ts'
 import { guide, takeNoisePrediction } from '../diffusion/guidance.ts'
 import { gridCoordinates, unpatchify, type LatentLayout } from '../diffusion/patches.ts'
 import { resizeAndCrop, toPixels } from '../diffusion/resize.ts'
 import { createSolver } from '../diffusion/solvers.ts'
 import { preparePrompt } from '../text/prompt.ts'
+import type { Tokens } from '../text/tokenizer.ts'
 import {
   isGuided,
   startDenoising,
@@ -17,10 +18,11 @@ import {
   type NoiseSource,
   type TextConditions,
 } from './denoising.ts'
-import { maxPromptTokens, type LoadedModel } from './loaded-model.ts'
-import { PromptCache } from './prompt-cache.ts'
-import type { ImageRequest, ModelInfo } from './protocol.ts'
+import { maxPromptTokens, type Model } from './model.ts'
+import { keyOf, PromptCache } from './prompt-cache.ts'
+import type { ImageRequest, Picture } from './protocol.ts'
 import { RowBatch } from './row-batch.ts'
+import type { Tensor } from './session.ts'
 
 /** What of a request decides the latents at a given bucket and noise. */
 export type DenoisingRequest = Pick<
@@ -28,45 +30,99 @@ export type DenoisingRequest = Pick<
   'prompt' | 'negativePrompt' | 'cleanCaption' | 'steps' | 'guidanceScale' | 'scheduler'
 >
 
-/** Some hundred prompts of the largest text encoder (120 × 4096 numbers each). */
-const promptCacheBytes = 256 * 2 ** 20
+/** A request's texts, ready to be encoded, and where its picture is made. */
+export interface Prepared {
+  readonly bucket: Bucket
+  readonly layout: LatentLayout
+  /** One row's text each, in the order of the rows. */
+  readonly texts: readonly Tokens[]
+}
+
+type Size = Pick<Picture, 'width' | 'height'>
 
 export class Pipeline {
-  readonly model: LoadedModel
-  readonly #prompts = new PromptCache(promptCacheBytes)
+  readonly model: Model
+  readonly prompts: PromptCache
   /** The batch of the last step: most steps are taken by the same requests as the one before. */
   #batch: RowBatch | undefined
 
-  constructor(model: LoadedModel) {
+  /** @param promptCacheBytes what text embeddings may take that are kept for the prompts to come */
+  constructor(model: Model, promptCacheBytes: number) {
     this.model = model
+    this.prompts = new PromptCache(promptCacheBytes)
   }
 
-  get info(): ModelInfo {
-    return this.model.info
+  /** Loads the model, and encodes what most requests need: the empty negative prompt. */
+  async load(): Promise<void> {
+    await this.model.load()
+    const empty = this.model.tokenizer.encode('', maxPromptTokens)
+    if (this.prompts.has(empty.ids)) return
+    const hidden = await this.model.encodeText(empty.ids, empty.mask, 1)
+    this.prompts.pin(empty.ids, { hidden, mask: empty.mask })
   }
 
-  /** Encodes the prompts and draws the first noise: the request is ready for its first step. */
-  async begin(request: ImageRequest): Promise<Denoising> {
-    const bucket = nearestBucket(this.info.buckets, request)
-    return this.beginAt(bucket, request, { kind: 'seed', seed: request.seed, index: request.seedIndex })
+  /** Needs no loaded model. */
+  prepare(request: DenoisingRequest & Size): Prepared {
+    return this.prepareAt(nearestBucket(this.model.description.buckets, request), request)
   }
 
-  /** The same at a given bucket and from given noise. */
-  async beginAt(bucket: Bucket, request: DenoisingRequest, noise: NoiseSource): Promise<Denoising> {
+  /** The same at a given bucket. */
+  prepareAt(bucket: Bucket, request: DenoisingRequest): Prepared {
     const { prompt, negativePrompt, guidanceScale } = request
-    const { pixart, schedulerConfig } = this.model
-    const texts = isGuided(guidanceScale) ? [negativePrompt, prompt] : [prompt]
-    const layout = this.layoutOf(bucket)
-    const rows: TextConditions[] = []
-    let promptTruncated = false
-    for (const text of texts) {
-      const { ids, mask, truncated } = this.model.tokenizer.encode(
-        preparePrompt(text, request),
-        maxPromptTokens,
-      )
-      rows.push(await this.#encode(ids, mask))
-      promptTruncated ||= truncated
+    const prompts = isGuided(guidanceScale) ? [negativePrompt, prompt] : [prompt]
+    const texts = prompts.map((text) =>
+      this.model.tokenizer.encode(preparePrompt(text, request), maxPromptTokens),
+    )
+    return { bucket, layout: this.#layoutOf(bucket), texts }
+  }
+
+  /** Prompts of this request whose embeddings are not kept. */
+  missing({ texts }: Prepared): readonly Tokens[] {
+    return texts.filter(({ ids }) => !this.prompts.has(ids))
+  }
+
+  /**
+   * Encodes what is missing for all of these in one call, each distinct text once.
+   * @returns each one's rows
+   */
+  async encode(prepared: readonly Prepared[]): Promise<readonly (readonly TextConditions[])[]> {
+    const known = new Map<string, TextConditions>()
+    const fresh = new Map<string, Tokens>()
+    for (const text of prepared.flatMap(({ texts }) => texts)) {
+      const key = keyOf(text.ids)
+      const kept = this.prompts.get(text.ids)
+      if (kept) known.set(key, kept)
+      else fresh.set(key, text)
     }
+    if (fresh.size > 0) {
+      const texts = [...fresh.values()]
+      const ids = new Int32Array(texts.length * maxPromptTokens) // (B, T)
+      const mask = new Float32Array(ids.length) // (B, T)
+      for (const [index, text] of texts.entries()) {
+        ids.set(text.ids, index * maxPromptTokens)
+        mask.set(text.mask, index * maxPromptTokens)
+      }
+      const hidden = await this.model.encodeText(ids, mask, texts.length) // (B, T, D)
+      const length = hidden.length / texts.length
+      for (const [index, text] of texts.entries()) {
+        // A copy of its own: a view would keep the embeddings of its whole batch.
+        const conditions = { hidden: hidden.slice(index * length, (index + 1) * length), mask: text.mask }
+        known.set(keyOf(text.ids), conditions)
+        this.prompts.set(text.ids, conditions)
+      }
+    }
+    return prepared.map(({ texts }) => texts.map(({ ids }) => known.get(keyOf(ids))!))
+  }
+
+  /** Draws the first noise: the request is ready for its first step. */
+  begin(
+    prepared: Prepared,
+    rows: readonly TextConditions[],
+    request: DenoisingRequest,
+    noise: NoiseSource,
+  ): Denoising {
+    const { pixart, schedulerConfig } = this.model
+    const { bucket, layout, texts } = prepared
     return startDenoising({
       bucket,
       layout,
@@ -76,9 +132,9 @@ export class Pipeline {
         interpolationScale: pixart.interpolationScale,
       }),
       solver: createSolver(request.scheduler, schedulerConfig, request.steps),
-      guidanceScale,
+      guidanceScale: request.guidanceScale,
       rows,
-      promptTruncated,
+      promptTruncated: texts.some(({ truncated }) => truncated),
       noise,
     })
   }
@@ -94,22 +150,63 @@ export class Pipeline {
       const [first, second] = batch.outputsOf(index)
       if (second) guide(second, first, guidanceScale, batch.predictionLayout, prediction)
       else takeNoisePrediction(first, batch.predictionLayout, prediction)
+      if (denoising.cleanEstimate) {
+        const input = batch.inputOf(index)
+        estimateClean(
+          this.model.schedule,
+          solver.timesteps[step]!,
+          input,
+          prediction,
+          denoising.cleanEstimate,
+        )
+      }
       if (solver.drawsNoise(step)) denoising.drawNoise()
       solver.step(step, denoising.latents, prediction, denoising.history)
       denoising.step += 1
     }
   }
 
-  /** @returns the picture at the wanted size, (height, width, 3) RGB */
-  async decodePixels(
-    denoising: Denoising,
-    size: { readonly width: number; readonly height: number },
-  ): Promise<Uint8Array<ArrayBuffer>> {
-    const latents = this.latentsOf(denoising)
-    const { scalingFactor } = this.model.vae
-    for (let i = 0; i < latents.length; i++) latents[i] = latents[i]! / scalingFactor
-    const image = await this.model.decode(latents, { ...denoising.layout, batch: 1 }) // (3, H, W)
-    return toPixels(resizeAndCrop(image, denoising.bucket, size), size)
+  /** The finished latents as the decoder's first part takes them. */
+  decoderInput(denoising: Denoising): Tensor<'float32'> {
+    const { layout } = denoising
+    return this.model.decoderInput(this.#unscaled(this.latentsOf(denoising)), { ...layout, batch: 1 })
+  }
+
+  /**
+   * One part of the decodes of pictures of one size.
+   * @param hidden what each one's last part gave
+   */
+  async decodePart(
+    part: number,
+    hidden: readonly Tensor<'float32'>[],
+  ): Promise<readonly Tensor<'float32'>[]> {
+    return unstack(await this.model.decodePart(part, stack(hidden)), hidden.length)
+  }
+
+  /** @param image what the last part of the decode gave (1, 3, H, W) */
+  finishPixels({ data }: Tensor<'float32'>, { bucket }: Denoising, size: Size): Uint8Array<ArrayBuffer> {
+    const image =
+      data.buffer instanceof ArrayBuffer ? (data as Float32Array<ArrayBuffer>) : new Float32Array(data)
+    return toPixels(resizeAndCrop(image, bucket, size), size)
+  }
+
+  /** What the last step says the picture will be, no larger than `maxSide`. */
+  async preview({ cleanEstimate, layout }: Denoising, size: Size, maxSide: number): Promise<Picture> {
+    if (!cleanEstimate) throw new Error('no preview was asked for')
+    const { latentScale, pixart } = this.model
+    let { height, width } = layout
+    let latents: Float32Array = new Float32Array(cleanEstimate.length)
+    unpatchify(cleanEstimate, layout, latents) // (C, h, w)
+    let factor = 1
+    while (Math.max(height, width) * latentScale > maxSide && Math.min(height, width) >= 2) {
+      ;({ latents, height, width } = halveLatents(latents, { channels: pixart.inChannels, height, width }))
+      factor *= 2
+    }
+    const image = await this.model.decode(this.#unscaled(latents), { batch: 1, height, width })
+    const shrunk = (side: number) => Math.max(1, Math.round(side / factor))
+    const wanted = { width: shrunk(size.width), height: shrunk(size.height) }
+    const made = { width: width * latentScale, height: height * latentScale }
+    return { pixels: toPixels(resizeAndCrop(image, made, wanted), wanted), ...wanted }
   }
 
   /** @returns (C, h, w), still multiplied by the VAE's scaling factor */
@@ -119,7 +216,14 @@ export class Pipeline {
     return out
   }
 
-  layoutOf({ width, height }: Bucket): LatentLayout {
+  /** Divides by the VAE's scaling factor, in place. */
+  #unscaled(latents: Float32Array): Float32Array {
+    const { scalingFactor } = this.model.vae
+    for (let i = 0; i < latents.length; i++) latents[i] = latents[i]! / scalingFactor
+    return latents
+  }
+
+  #layoutOf({ width, height }: Bucket): LatentLayout {
     const { pixart, latentScale } = this.model
     return {
       channels: pixart.inChannels,
@@ -128,12 +232,24 @@ export class Pipeline {
       patchSize: pixart.patchSize,
     }
   }
+}
 
-  async #encode(ids: Int32Array, mask: Float32Array): Promise<TextConditions> {
-    const known = this.#prompts.get(ids)
-    if (known) return known
-    const fresh = { hidden: await this.model.encodeText(ids, mask, 1), mask }
-    this.#prompts.set(ids, fresh)
-    return fresh
-  }
+/** B tensors (1, …) → one (B, …); one alone is passed on as it is. */
+function stack(tensors: readonly Tensor<'float32'>[]): Tensor<'float32'> {
+  const [first] = tensors
+  if (!first) throw new RangeError('expected at least one tensor, got none')
+  if (tensors.length === 1) return first
+  const data = new Float32Array(first.data.length * tensors.length)
+  for (const [index, tensor] of tensors.entries()) data.set(tensor.data, index * first.data.length)
+  return { dtype: 'float32', data, dims: [tensors.length, ...first.dims.slice(1)] }
+}
+
+/** One (B, …) → B tensors (1, …), as views. */
+function unstack({ data, dims }: Tensor<'float32'>, count: number): readonly Tensor<'float32'>[] {
+  const length = data.length / count
+  return Array.from({ length: count }, (_, index) => ({
+    dtype: 'float32',
+    data: count === 1 ? data : data.subarray(index * length, (index + 1) * length),
+    dims: [1, ...dims.slice(1)],
+  }))
 }

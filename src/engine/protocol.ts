@@ -94,6 +94,9 @@ export interface ModelInfo {
   readonly defaultScheduler: SchedulerName
   readonly schedulers: readonly { readonly name: SchedulerName; readonly maxSteps: number }[]
   readonly maxPromptTokens: number
+  /** Pixels along one side of a latent, and latents along one side of a patch. */
+  readonly latentScale: number
+  readonly patchSize: number
   /** Of its weights. */
   readonly sizeBytes: number
   /** `loaded` when some device holds it; an unloaded one is loaded by the first request for it. */
@@ -149,7 +152,12 @@ export type ChildMessage =
   | { readonly type: 'load'; readonly load: DeviceLoad }
   | { readonly type: 'progress'; readonly id: string; readonly progress: ImageProgress }
   | { readonly type: 'succeeded'; readonly id: string; readonly result: ImageResult }
-  | { readonly type: 'failed'; readonly id: string; readonly code: EngineError['code']; readonly message: string }
+  | {
+      readonly type: 'failed'
+      readonly id: string
+      readonly code: EngineError['code']
+      readonly message: string
+    }
 
 export interface DeviceLoad {
   /** Expected device time of all that waits and runs here. */

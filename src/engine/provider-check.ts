@@ -63,7 +63,7 @@ function primitives(lowering: LoweringName): Graph {
  * @throws {SessionError} when the provider is missing or cannot run even the plain lowering
  */
 export async function checkProvider(
-  options: Pick<SessionOptions, 'provider' | 'threads'>,
+  options: Pick<SessionOptions, 'provider' | 'deviceIndex' | 'threads'>,
 ): Promise<ProviderCheck> {
   const feeds = {
     x: float32(seeded(batch * queries * width, 1), batch, queries, width),

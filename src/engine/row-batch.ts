@@ -94,6 +94,13 @@ export class RowBatch {
     }
   }
 
+  /** What one of them was fed at the last step, as a view (N, P): the first of its rows. */
+  inputOf(index: number): Float32Array {
+    const length = this.#denoisings[index]!.latents.length
+    const row = this.#denoisings.slice(0, index).reduce((sum, { rows }) => sum + rows.length, 0)
+    return this.#tokens.subarray(row * length, (row + 1) * length)
+  }
+
   /** The rows of the output that belong to one of them, as views: (N, S) each; with guidance the negative prompt's first. */
   outputsOf(index: number): readonly [Float32Array, Float32Array?] {
     return this.#outputs[index]!

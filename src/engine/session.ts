@@ -43,6 +43,8 @@ export const int32 = (data: Int32Array, ...dims: readonly number[]): Tensor<'int
 
 export interface SessionOptions {
   readonly provider: Provider
+  /** Which of the provider's devices; its own default when undefined. */
+  readonly deviceIndex?: number | undefined
   /** 0 takes one per core. */
   readonly threads: number
   /** `elementary` keeps the library from fusing operators, so that a plain graph runs as it is written. */
@@ -85,13 +87,15 @@ export class Session {
   static async open(
     graph: Graph,
     weights: ReadonlyMap<string, TensorLocation>,
-    { provider, threads, fusion = 'all', prepacking = 'on', profile }: SessionOptions,
+    { provider, deviceIndex, threads, fusion = 'all', prepacking = 'on', profile }: SessionOptions,
   ): Promise<Session> {
     requireProvider(provider)
     const { folder, parameters } = placeParameters(graph, weights)
     const session = await attempt(`${graph.name} on ${provider}`, async () =>
       InferenceSession.create(serialise(graph, parameters), {
-        executionProviders: [provider],
+        executionProviders: [
+          deviceIndex === undefined ? provider : { name: provider, deviceId: deviceIndex },
+        ],
         graphOptimizationLevel: fusion === 'all' ? 'all' : 'basic',
         // Errors are thrown; printed as well they would reach the operator twice.
         logSeverityLevel: 4,

@@ -1,0 +1,16 @@
+/** Configuration → what each device process is started with. */
+import { join } from 'node:path'
+import type { Config } from '../config.ts'
+import type { DeviceOptions } from '../engine/pool.ts'
+import type { ModelFolder } from './model-folder.ts'
+
+export function deviceOptions(config: Config, models: readonly ModelFolder[]): readonly DeviceOptions[] {
+  const { devices, dataDir, memoryLimitMib } = config
+  return devices.map(({ name, ...device }) => ({
+    name,
+    device,
+    models,
+    cacheDir: join(dataDir, 'cache'),
+    ...(memoryLimitMib === 0 ? {} : { memoryLimitBytes: memoryLimitMib * 2 ** 20 }),
+  }))
+}

@@ -1,0 +1,195 @@
+/** What a model's work costs on this device: measured when it is first loaded, kept in the cache, refined by every call. */
+import { randomBytes } from 'node:crypto'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { LineFit, type Costs } from './costs.ts'
+import { maxPromptTokens, type Model } from './model.ts'
+import { float32 } from './session.ts'
+
+interface Point {
+  readonly units: number
+  readonly ms: number
+}
+
+/** Calls that were measured on purpose. */
+export interface Profile {
+  readonly loadMs: number
+  readonly encode: readonly Point[] // units: prompts
+  readonly step: readonly Point[] // units: rows · tokens
+  readonly decode: readonly (readonly Point[])[] // a list for each part; units: latent pixels
+}
+
+/** How long a start may take for measuring. What does not fit in is learned from live work. */
+const budgetMs = 2_000
+
+/** Only used until something was measured: it decides the order of requests that nobody has seen the like of. */
+const guessedFlopsPerMs = 5e7
+
+export class CostBook {
+  readonly #encode: LineFit
+  readonly #step: LineFit
+  readonly #decode: readonly LineFit[]
+  #loadMs: number
+
+  constructor(profile: Profile) {
+    this.#encode = new LineFit(profile.encode)
+    this.#step = new LineFit(profile.step)
+    this.#decode = profile.decode.map((points) => new LineFit(points))
+    this.#loadMs = profile.loadMs
+  }
+
+  get costs(): Costs {
+    const { line: encode } = this.#encode
+    const { line: step } = this.#step
+    return { loadMs: this.#loadMs, encode, step, decode: this.#decode.map(({ line }) => line) }
+  }
+
+  observeEncode(prompts: number, ms: number): void {
+    this.#encode.observe(prompts, ms)
+  }
+
+  observeStep(rowTokens: number, ms: number): void {
+    this.#step.observe(rowTokens, ms)
+  }
+
+  observeDecode(part: number, latentPixels: number, ms: number): void {
+    this.#decode[part]?.observe(latentPixels, ms)
+  }
+
+  observeLoad(ms: number): void {
+    this.#loadMs = ms
+  }
+}
+
+/** From the number of weights alone. */
+export function guessProfile({ description, decoderParts, pixart }: Model): Profile {
+  const weights = description.sizeBytes / 4
+  const ms = (flops: number) => flops / guessedFlopsPerMs
+  const perToken = ms(2 * Math.min(weights, pixart.layers * 18 * (pixart.heads * pixart.headWidth) ** 2))
+  return {
+    loadMs: description.sizeBytes / 1e6,
+    encode: [{ units: 1, ms: perToken * maxPromptTokens }],
+    step: [{ units: 1, ms: perToken }],
+    decode: Array.from({ length: decoderParts }, () => [{ units: 1, ms: 0.05 / decoderParts }]),
+  }
+}
+
+/** Measures a loaded model, within the budget: shortest calls first, and none that is expected to pass it. */
+export async function measureProfile(model: Model, loadMs: number): Promise<Profile> {
+  const { pixart, description, latentScale } = model
+  const guess = guessProfile(model)
+  const timed = async (call: () => Promise<unknown>) => {
+    const start = performance.now()
+    await call()
+    return performance.now() - start
+  }
+  /** Twice each, of which the second counts: the first one allocates. */
+  const series = async (
+    sizes: readonly number[],
+    guessed: readonly Point[],
+    shareMs: number,
+    call: (units: number) => Promise<unknown>,
+  ) => {
+    const points: Point[] = []
+    let [left, perUnitMs] = [shareMs, guessed[0] ? guessed[0].ms / guessed[0].units : 0]
+    for (const units of sizes) {
+      if (2 * units * perUnitMs > left) break
+      const firstMs = await timed(() => call(units))
+      const ms = await timed(() => call(units))
+      left -= firstMs + ms
+      perUnitMs = ms / units
+      points.push({ units, ms })
+    }
+    return points.length > 0 ? points : guessed
+  }
+
+  const encode = await series([1, 2, 4], guess.encode, budgetMs / 4, (prompts) =>
+    model.encodeText(
+      new Int32Array(prompts * maxPromptTokens),
+      new Float32Array(prompts * maxPromptTokens).fill(1),
+      prompts,
+    ),
+  )
+  const tokenCounts = description.buckets.map(
+    ({ width, height }) => (width * height) / (latentScale * pixart.patchSize) ** 2,
+  )
+  const tokens = Math.min(...tokenCounts)
+  const step = await series(
+    [1, 2, 4, 8].map((rows) => rows * tokens),
+    guess.step,
+    budgetMs / 2,
+    (rowTokens) => callTransformer(model, rowTokens / tokens, tokens),
+  )
+  const side = description.baseSize / latentScale
+  const decode: (readonly Point[])[] = []
+  const sizes = [side / 4, side / 2, side].map(Math.floor)
+  let hidden = sizes.map((size) =>
+    model.decoderInput(new Float32Array(pixart.inChannels * size * size), {
+      batch: 1,
+      height: size,
+      width: size,
+    }),
+  )
+  for (let part = 0; part < model.decoderParts; part++) {
+    const next: typeof hidden = []
+    const units = sizes.map((size) => size * size).slice(0, hidden.length)
+    const points = await series(
+      units,
+      guess.decode[part]!,
+      budgetMs / 4 / model.decoderParts,
+      async (pixels) => {
+        const index = units.indexOf(pixels)
+        next[index] = await model.decodePart(part, hidden[index]!)
+      },
+    )
+    decode.push(points)
+    hidden = next
+    if (hidden.length === 0) {
+      // The sizes that were too dear for this part are too dear for the rest.
+      decode.push(...guess.decode.slice(part + 1))
+      break
+    }
+  }
+  return { loadMs, encode, step, decode }
+}
+
+/** One call over made-up rows. */
+async function callTransformer(model: Model, rows: number, tokens: number): Promise<void> {
+  const { inChannels, outChannels, patchSize, captionWidth, microConditioned } = model.pixart
+  const array = (...dims: number[]) =>
+    float32(new Float32Array(dims.reduce((a, b) => a * b)).fill(0.5), ...dims)
+  const inputs = {
+    tokens: array(rows, tokens, inChannels * patchSize ** 2),
+    coords: array(rows, tokens, 2),
+    timestep: array(rows),
+    text: array(rows, maxPromptTokens, captionWidth),
+    mask: array(rows, maxPromptTokens),
+  }
+  const conditions = { resolution: array(rows, 2), aspect_ratio: array(rows, 1) }
+  const output = new Float32Array(rows * tokens * outChannels * patchSize ** 2)
+  await model.predictNoise(microConditioned ? { ...inputs, ...conditions } : inputs, output)
+}
+
+/** @returns the profile kept under this key, or undefined when there is none that can be used */
+export async function readProfile(
+  folder: string,
+  key: string,
+  decoderParts: number,
+): Promise<Profile | undefined> {
+  try {
+    const profile = JSON.parse(await readFile(profilePath(folder, key), 'utf8')) as Profile
+    return profile.decode.length === decoderParts && profile.step.length > 0 ? profile : undefined
+  } catch {
+    return undefined // never measured, or left by another version: it is measured again
+  }
+}
+
+export async function writeProfile(folder: string, key: string, profile: Profile): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  const temporary = `${profilePath(folder, key)}.${randomBytes(6).toString('hex')}.tmp`
+  await writeFile(temporary, JSON.stringify(profile))
+  await rename(temporary, profilePath(folder, key))
+}
+
+const profilePath = (folder: string, key: string): string =>
+  join(folder, `costs-${key.replaceAll(/[^\w.-]/g, '_')}.json`)

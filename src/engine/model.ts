@@ -1,0 +1,315 @@
+/**
+ * A checkpoint on a device: what is known of it from its headers alone, and its sessions, which come and go with the memory.
+ *
+ * Legend: B prompts or pictures, T text tokens, D text width, C latent channels, h × w latent pixels, H × W pixels.
+ */
+import { bucketsFor } from '../diffusion/buckets.ts'
+import { createNoiseSchedule, type NoiseSchedule } from '../diffusion/noise-schedule.ts'
+import { parseSchedulerConfig, type SchedulerConfig } from '../diffusion/scheduler-config.ts'
+import { createSolver, schedulerNames, SolverError, type SchedulerName } from '../diffusion/solvers.ts'
+import type { Graph } from '../graph/ir.ts'
+import type { LoweringName } from '../models/lowering.ts'
+import { parameterShapes } from '../models/parameters.ts'
+import { pixart, pixartOptional, readPixArtConfig, type PixArtConfig } from '../models/pixart.ts'
+import { readT5Config, t5Aliases, t5Encoder } from '../models/t5.ts'
+import {
+  readVaeConfig,
+  vaeAliases,
+  vaeDecoderParts,
+  vaeDownsampling,
+  vaeEncoder,
+  type VaeConfig,
+} from '../models/vae.ts'
+import { openTokenizer, type Tokenizer } from '../text/tokenizer.ts'
+import { tensorsFor, usableFloats } from '../weights/cast.ts'
+import { openCheckpoint } from '../weights/checkpoint.ts'
+import { matchTensors } from '../weights/match.ts'
+import type { TensorLocation } from '../weights/safetensors.ts'
+import type { ModelInfo } from './protocol.ts'
+import { float32, int32, Session, type Provider, type Tensor } from './session.ts'
+
+/** PixArt-α was trained on 120 text tokens, and its pipeline pads to them and cuts at them. */
+export const maxPromptTokens = 120
+
+/** The most steps that a request may ask for; a solver may take fewer. */
+const maxSteps = 100
+
+export interface ModelOptions {
+  readonly provider: Provider
+  readonly deviceIndex?: number | undefined
+  /** 0 takes one per core. */
+  readonly threads: number
+  readonly cacheDir: string
+  readonly lowering: LoweringName
+  /** Hears of what takes long. */
+  readonly onNote: (message: string) => void
+}
+
+export interface LatentSize {
+  readonly batch: number
+  readonly height: number
+  readonly width: number
+}
+
+/** One of the models of a pipeline: the graphs over one set of weights. */
+interface Component {
+  readonly name: string
+  readonly fingerprint: string
+  readonly tensors: ReadonlyMap<string, TensorLocation>
+}
+
+interface Sessions {
+  readonly text: Session
+  readonly transformer: Session
+  /** The decoder, one session a part. */
+  readonly decoder: readonly Session[]
+}
+
+type Description = Omit<ModelInfo, 'state'>
+
+export class Model {
+  readonly description: Description
+  readonly pixart: PixArtConfig
+  readonly vae: VaeConfig
+  readonly schedulerConfig: SchedulerConfig
+  readonly schedule: NoiseSchedule
+  readonly tokenizer: Tokenizer
+  /** Pixels along one side of a latent. */
+  readonly latentScale: number
+  readonly #options: ModelOptions
+  readonly #graphs: {
+    readonly text: Graph
+    readonly transformer: Graph
+    readonly encoder: Graph
+    readonly decoder: readonly Graph[]
+  }
+  readonly #components: { readonly text: Component; readonly transformer: Component; readonly vae: Component }
+  #sessions: Sessions | undefined
+  /** Serving never encodes pictures, so that this session is made by the first who does. */
+  #encoder: Promise<Session> | undefined
+  #computedBeforeMs = 0
+
+  /**
+   * Opens a checkpoint in the diffusers layout and checks all of it that can be checked without reading weights.
+   * @throws {WeightsError | ModelConfigError | SchedulerConfigError | TokenizerError} naming what is wrong and where
+   */
+  static async open(name: string, folder: string, options: ModelOptions): Promise<Model> {
+    const checkpoint = await openCheckpoint(folder)
+    const tokenizer = await openTokenizer(checkpoint.tokenizer.folder)
+    return new Model(name, checkpoint, tokenizer, options)
+  }
+
+  private constructor(
+    name: string,
+    checkpoint: Awaited<ReturnType<typeof openCheckpoint>>,
+    tokenizer: Tokenizer,
+    options: ModelOptions,
+  ) {
+    const { lowering } = options
+    const { transformer, textEncoder, vae } = checkpoint
+    this.#options = options
+    this.tokenizer = tokenizer
+    this.pixart = readPixArtConfig(transformer.config)
+    this.vae = readVaeConfig(vae.config)
+    this.schedulerConfig = parseSchedulerConfig(checkpoint.scheduler.config)
+    this.schedule = createNoiseSchedule(this.schedulerConfig)
+    this.latentScale = vaeDownsampling(this.vae)
+    const graphs = {
+      text: t5Encoder(readT5Config(textEncoder.config), lowering),
+      transformer: pixart(this.pixart, lowering),
+      encoder: vaeEncoder(this.vae, lowering),
+      decoder: vaeDecoderParts(this.vae, lowering),
+    }
+    this.#graphs = graphs
+    this.#components = {
+      text: matched(textEncoder, [graphs.text], { aliases: t5Aliases }),
+      transformer: matched(transformer, [graphs.transformer], { optional: pixartOptional }),
+      vae: matched(vae, [graphs.encoder, ...graphs.decoder], { aliases: vaeAliases }),
+    }
+    const baseSize = this.pixart.sampleSize * this.latentScale
+    this.description = {
+      name,
+      version: checkpoint.version,
+      baseSize,
+      buckets: bucketsFor(baseSize),
+      defaultScheduler: this.schedulerConfig.scheduler,
+      schedulers: schedulerNames.map((scheduler) => ({
+        name: scheduler,
+        maxSteps: mostSteps(scheduler, this.schedulerConfig),
+      })),
+      maxPromptTokens,
+      latentScale: this.latentScale,
+      patchSize: this.pixart.patchSize,
+      sizeBytes: Object.values(this.#components).reduce((sum, { tensors }) => sum + float32Bytes(tensors), 0),
+    }
+  }
+
+  get info(): ModelInfo {
+    return { ...this.description, state: this.isLoaded ? 'loaded' : 'unloaded' }
+  }
+
+  get isLoaded(): boolean {
+    return this.#sessions !== undefined
+  }
+
+  /** Parts that a decode is done in. */
+  get decoderParts(): number {
+    return this.#graphs.decoder.length
+  }
+
+  /** Milliseconds that the library's own calls took so far. */
+  get computedMs(): number {
+    return (
+      this.#computedBeforeMs +
+      sessionsOf(this.#sessions).reduce((sum, session) => sum + session.computedMs, 0)
+    )
+  }
+
+  /**
+   * Makes the sessions; does nothing when they are there. Blocks the thread while weights are loaded.
+   * @throws {WeightsError | SessionError}
+   */
+  async load(): Promise<void> {
+    if (this.#sessions) return
+    const { text, transformer, vae } = this.#components
+    const [textWeights, transformerWeights, vaeWeights] = [
+      await this.#weights(text),
+      await this.#weights(transformer),
+      await this.#weights(vae),
+    ]
+    const decoder: Session[] = []
+    for (const graph of this.#graphs.decoder) decoder.push(await this.#open(graph, vaeWeights))
+    this.#sessions = {
+      text: await this.#open(this.#graphs.text, textWeights),
+      transformer: await this.#open(this.#graphs.transformer, transformerWeights),
+      decoder,
+    }
+  }
+
+  /** Frees the weights' copies and all buffers. The model can be loaded again. */
+  async unload(): Promise<void> {
+    const sessions = sessionsOf(this.#sessions)
+    this.#computedBeforeMs = this.computedMs
+    this.#sessions = undefined
+    const encoder = await this.#encoder
+    this.#encoder = undefined
+    for (const session of encoder ? [...sessions, encoder] : sessions) await session.close()
+  }
+
+  /** (B, T) ids and mask → (B, T, D) */
+  async encodeText(ids: Int32Array, mask: Float32Array, batch: number): Promise<Float32Array> {
+    const length = ids.length / batch
+    const feeds = { input_ids: int32(ids, batch, length), mask: float32(mask, batch, length) }
+    return floats(await this.#loaded.text.run(feeds), 'hidden').data
+  }
+
+  /** One call of the transformer: the graph's own inputs, its output written into `output`. */
+  async predictNoise(
+    inputs: Readonly<Record<string, Tensor<'float32'>>>,
+    output: Float32Array,
+  ): Promise<void> {
+    await this.#loaded.transformer.run(inputs, { into: { output } })
+  }
+
+  /** Latents divided by the scaling factor (B, C, h, w), in the form that the first part of the decoder takes. */
+  decoderInput(latents: Float32Array, { batch, height, width }: LatentSize): Tensor<'float32'> {
+    return float32(latents, batch, this.vae.latentChannels, height, width)
+  }
+
+  /** One part of a decode; the last one's output is (B, 3, H, W). */
+  async decodePart(part: number, hidden: Tensor<'float32'>): Promise<Tensor<'float32'>> {
+    const session = this.#loaded.decoder[part]
+    const [input] = session?.graph.inputs ?? []
+    if (!session || !input)
+      throw new RangeError(`a decode has ${this.decoderParts} parts, and none is number ${part}`)
+    const [output = ''] = Object.keys(session.graph.outputs)
+    return floats(await session.run({ [input.name]: hidden }), output)
+  }
+
+  /** A whole decode: latents divided by the scaling factor (B, C, h, w) → (B, 3, H, W). */
+  async decode(latents: Float32Array, size: LatentSize): Promise<Float32Array<ArrayBuffer>> {
+    let hidden = this.decoderInput(latents, size)
+    for (let part = 0; part < this.decoderParts; part++) hidden = await this.decodePart(part, hidden)
+    return ownBuffer(hidden.data)
+  }
+
+  /** (B, 3, H, W) → mean and logarithm of the variance, (B, C, h, w) each, not multiplied by the scaling factor. */
+  async encodeImage(
+    image: Float32Array,
+    { batch, height, width }: LatentSize,
+  ): Promise<{ mean: Float32Array; logvar: Float32Array }> {
+    this.#encoder ??= this.#weights(this.#components.vae).then((weights) =>
+      this.#open(this.#graphs.encoder, weights),
+    )
+    const session = await this.#encoder
+    const size = [height * this.latentScale, width * this.latentScale] as const
+    const outputs = await session.run({ image: float32(image, batch, this.vae.imageChannels, ...size) })
+    return { mean: floats(outputs, 'mean').data, logvar: floats(outputs, 'logvar').data }
+  }
+
+  get #loaded(): Sessions {
+    if (!this.#sessions) throw new Error(`the model ${this.description.name} is not loaded`)
+    return this.#sessions
+  }
+
+  #weights(component: Component): Promise<ReadonlyMap<string, TensorLocation>> {
+    const { cacheDir, onNote } = this.#options
+    const onCast = ({ file, sizeBytes }: { file: string; sizeBytes: number }) =>
+      onNote(
+        `converting ${component.name} of ${this.description.name} to float32, once: ${Math.ceil(sizeBytes / 2 ** 20)} MiB in ${file}`,
+      )
+    // No provider computes in bf16 here, and fp16 graphs are not emitted yet: what is not fp32 is converted, once.
+    return tensorsFor(component, usableFloats(['F32'], 'F32'), cacheDir, { onCast })
+  }
+
+  #open(graph: Graph, weights: ReadonlyMap<string, TensorLocation>): Promise<Session> {
+    // The library must not fuse again what the plain lowering keeps apart.
+    const fusion = this.#options.lowering === 'plain' ? 'elementary' : 'all'
+    return Session.open(graph, weights, { ...this.#options, fusion })
+  }
+}
+
+function matched(
+  { name, fingerprint, tensors, folder }: Component & { readonly folder: string },
+  graphs: readonly Graph[],
+  options: {
+    readonly aliases?: ReadonlyMap<string, readonly string[]>
+    readonly optional?: ReadonlySet<string>
+  },
+): Component {
+  return {
+    name,
+    fingerprint,
+    tensors: matchTensors(parameterShapes(...graphs), tensors, { ...options, file: folder }),
+  }
+}
+
+const sessionsOf = (sessions: Sessions | undefined): readonly Session[] =>
+  sessions ? [sessions.text, sessions.transformer, ...sessions.decoder] : []
+
+/** What the tensors take in memory, once they are float32. */
+const float32Bytes = (tensors: ReadonlyMap<string, TensorLocation>): number =>
+  [...tensors.values()].reduce((sum, { shape }) => sum + 4 * shape.reduce((a, b) => a * b, 1), 0)
+
+/** Tried out, so that no second place knows a solver's limits. */
+function mostSteps(scheduler: SchedulerName, config: SchedulerConfig): number {
+  for (let steps = maxSteps; steps > 0; steps--) {
+    try {
+      return createSolver(scheduler, config, steps).steps
+    } catch (error) {
+      if (!(error instanceof SolverError)) throw error
+    }
+  }
+  return 0
+}
+
+function floats(outputs: Readonly<Record<string, Tensor>>, name: string): Tensor<'float32'> {
+  const tensor = outputs[name]
+  if (tensor?.dtype !== 'float32')
+    throw new TypeError(`expected ${name} in float32, got ${tensor?.dtype ?? 'none'}`)
+  return tensor
+}
+
+/** The library's outputs own their buffers, which its types do not say. */
+const ownBuffer = (data: Float32Array): Float32Array<ArrayBuffer> =>
+  data.buffer instanceof ArrayBuffer ? (data as Float32Array<ArrayBuffer>) : new Float32Array(data)

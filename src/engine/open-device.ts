@@ -1,0 +1,93 @@
+/** What a device does once, at its start: prove its provider, choose the lowering, open the models, learn what they cost. */
+import { join } from 'node:path'
+import type { Limits } from './batch.ts'
+import {
+  CostBook,
+  guessProfile,
+  measureProfile,
+  readProfile,
+  writeProfile,
+  type Profile,
+} from './cost-book.ts'
+import { Model } from './model.ts'
+import { Pipeline } from './pipeline.ts'
+import type { DeviceOptions } from './protocol.ts'
+import { checkProvider } from './provider-check.ts'
+import { Residency } from './residency.ts'
+
+export interface OpenedDevice {
+  readonly pipelines: readonly Pipeline[]
+  readonly residency: Residency
+  /** By model name. */
+  readonly books: ReadonlyMap<string, CostBook>
+  readonly limits: Limits
+}
+
+/** What text embeddings may take that are kept for the prompts to come, all models together. */
+const promptCacheBytes = 256 * 2 ** 20
+
+/** Of float32 numbers that a row-token has alive at the peak of a block, in widths of the model: states, q, k, v, feed-forward. */
+const liveWidths = 16
+
+/**
+ * The first model is loaded, the others are opened only.
+ * @param onNote hears what an operator should know: a kernel that is avoided, a conversion that takes minutes
+ * @throws {Error} what of the provider or a model is not as it must be
+ */
+export async function openDevice(
+  options: DeviceOptions,
+  onNote: (message: string) => void,
+): Promise<OpenedDevice> {
+  const { name, device, models, cacheDir, memoryLimitBytes = Infinity } = options
+  const { provider, index: deviceIndex, cores } = device
+  const threads = cores ? cores[1] - cores[0] + 1 : 0
+  const { lowering, differences } = await checkProvider({ provider, threads, deviceIndex })
+  if (lowering === 'plain') {
+    const worst = differences
+      .map(({ primitive, relative }) => `${primitive} ${relative.toExponential(1)}`)
+      .join(', ')
+    onNote(
+      `the fused operators of ${provider} disagree with the plain ones (relative: ${worst}); the plain ones are used`,
+    )
+  }
+  const pipelines: Pipeline[] = []
+  for (const { name, folder } of models) {
+    const model = await Model.open(name, folder, {
+      provider,
+      deviceIndex,
+      threads,
+      cacheDir,
+      lowering,
+      onNote,
+    })
+    pipelines.push(new Pipeline(model, promptCacheBytes / models.length))
+  }
+  const weightBytes = Math.max(0, memoryLimitBytes - promptCacheBytes)
+  const residency = new Residency(pipelines, weightBytes)
+
+  const folder = join(cacheDir, 'costs')
+  const keyOf = ({ description: { version } }: Model) => `${version}-${name}-${lowering}`
+  const books = new Map<string, CostBook>()
+  for (const [position, pipeline] of pipelines.entries()) {
+    const { model } = pipeline
+    let profile: Profile | undefined = await readProfile(folder, keyOf(model), model.decoderParts)
+    if (position === 0) {
+      const startedMs = performance.now()
+      await residency.load(pipeline)
+      if (!profile) {
+        profile = await measureProfile(model, performance.now() - startedMs)
+        await writeProfile(folder, keyOf(model), profile)
+      }
+    }
+    books.set(model.description.name, new CostBook(profile ?? guessProfile(model)))
+  }
+  return { pipelines, residency, books, limits: limitsOf(pipelines, memoryLimitBytes) }
+}
+
+/** What the weights leave of the limit, in rows · tokens of the widest model; one guided request must always fit. */
+function limitsOf(pipelines: readonly Pipeline[], memoryLimitBytes: number): Limits {
+  const widest = Math.max(...pipelines.map(({ model: { pixart } }) => pixart.heads * pixart.headWidth))
+  const heaviest = Math.max(...pipelines.map(({ model }) => model.description.sizeBytes))
+  const left = memoryLimitBytes - promptCacheBytes - heaviest
+  return { maxRowTokens: Math.max(1, Math.floor(left / (4 * liveWidths * widest))) }
+}
