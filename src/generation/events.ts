@@ -1,4 +1,5 @@
 /** What is told of a generation while it is made: its events, and what a caller asks for beforehand. */
+import type { PreviewRequest } from '../engine/pool.ts'
 import type { Failure } from './generation.ts'
 
 /** What happened. Pictures are counted from 0 within their generation, steps from 1. */
@@ -58,3 +59,9 @@ export function previewSteps(wish: PreviewWish | undefined, steps: number): numb
   )
   return all.filter((step) => wanted.has(step))
 }
+
+/** The longer side of a preview at most, in pixels. */
+const previewSide = 256
+
+export const previewRequest = (steps: readonly number[]): PreviewRequest | undefined =>
+  steps.length > 0 ? { steps, maxSide: previewSide } : undefined

@@ -177,8 +177,39 @@ export function toImageRecord(row: ImageRow & { generation: GenerationRow }): Im
       decodeMs: row.decodeMs,
       computeMs: row.computeMs,
     },
+    receipt: toReceipt(row),
     modelVersion: row.modelVersion,
     parameters: toParameters(row.generation),
+  }
+}
+
+function toReceipt(row: ImageRow): Receipt | undefined {
+  const { device, deviceMs, rowSteps, meanBatchRows, maxBatchRows, promptCached } = row
+  if (
+    device === null ||
+    deviceMs === null ||
+    rowSteps === null ||
+    meanBatchRows === null ||
+    maxBatchRows === null ||
+    promptCached === null
+  )
+    return undefined
+  return { device, deviceMs, rowSteps, meanBatchRows, maxBatchRows, promptCached }
+}
+
+function sumReceipts(images: readonly ImageRecord[]): GenerationReceipt | undefined {
+  const receipts = images.flatMap(({ receipt }) => receipt ?? [])
+  if (receipts.length < images.length) return undefined
+  const sum = (of: (receipt: Receipt) => number) =>
+    receipts.reduce((total, receipt) => total + of(receipt), 0)
+  const rowSteps = sum((receipt) => receipt.rowSteps)
+  return {
+    deviceMs: sum((receipt) => receipt.deviceMs),
+    rowSteps,
+    meanBatchRows: sum((receipt) => receipt.meanBatchRows * receipt.rowSteps) / Math.max(1, rowSteps),
+    maxBatchRows: Math.max(...receipts.map((receipt) => receipt.maxBatchRows)),
+    promptCached: receipts.every((receipt) => receipt.promptCached),
+    devices: [...new Set(receipts.map((receipt) => receipt.device))].sort(),
   }
 }
 
@@ -194,6 +225,9 @@ export function toGeneration({
     user: row.user ?? undefined,
     createdAt: row.createdAt,
     attempt: row.attempt,
+    priority: row.priority,
+    deadline: row.deadline ?? undefined,
+    previewSteps: row.previewSteps,
   }
   const column = <K extends 'startedAt' | 'finishedAt' | 'modelVersion' | 'errorCode' | 'errorMessage'>(
     name: K,
@@ -207,17 +241,30 @@ export function toGeneration({
       return { ...common, state: 'queued' }
     case 'running':
       return { ...common, state: 'running', startedAt: column('startedAt') }
-    case 'succeeded':
+    case 'succeeded': {
+      const [startedAt, finishedAt] = [column('startedAt'), column('finishedAt')]
+      const records = images
+        .toSorted((a, b) => a.index - b.index)
+        .map((image) => toImageRecord({ ...image, generation: row }))
+      const longest = (phase: 'encodeMs' | 'denoiseMs' | 'decodeMs') =>
+        Math.max(...records.map(({ timings }) => timings[phase]))
       return {
         ...common,
         state: 'succeeded',
-        startedAt: column('startedAt'),
-        finishedAt: column('finishedAt'),
+        startedAt,
+        finishedAt,
         modelVersion: column('modelVersion'),
-        images: images
-          .toSorted((a, b) => a.index - b.index)
-          .map((image) => toImageRecord({ ...image, generation: row })),
+        images: records,
+        timings: {
+          queuedMs: startedAt.getTime() - row.createdAt.getTime(),
+          encodeMs: longest('encodeMs'),
+          denoiseMs: longest('denoiseMs'),
+          decodeMs: longest('decodeMs'),
+          totalMs: finishedAt.getTime() - row.createdAt.getTime(),
+        },
+        receipt: sumReceipts(records),
       }
+    }
     case 'failed':
       return {
         ...common,

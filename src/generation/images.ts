@@ -8,16 +8,11 @@
  */
 import { crc32 } from 'node:zlib'
 import sharp, { type Sharp } from 'sharp'
+import type { Picture } from '../engine/pool.ts'
 import type { GenerationParameters, ImageFormat } from './parameters.ts'
 
 export const digitalSourceType = 'http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia'
 export const parametersNamespace = 'https://atelier.invalid/ns/1.0/'
-
-export interface Picture {
-  readonly pixels: Uint8Array // (height, width, 3), RGB
-  readonly width: number
-  readonly height: number
-}
 
 /** What makes one picture of a generation again, alone. */
 export function parametersOfPicture(parameters: GenerationParameters, index: number): GenerationParameters {
@@ -39,6 +34,15 @@ export async function encodeImage(
     ? withTextChunk(bytes, 'parameters', describe(parameters, modelVersion))
     : bytes
 }
+
+/** A look at a picture in the making: small in bytes, and gone soon. */
+export async function encodePreview({ pixels, width, height }: Picture): Promise<Uint8Array> {
+  return sharp(pixels, { raw: { width, height, channels: 3 } })
+    .webp({ quality: previewQuality })
+    .toBuffer()
+}
+
+const previewQuality = 70
 
 /** sharp's qualities begin at 1. */
 const quality = (compression: number) => Math.max(1, compression)

@@ -4,20 +4,30 @@ import type { Logger } from 'pino'
 import type { ModelInfo, Pool, Priority } from '../engine/pool.ts'
 import type { ByteRange } from '../storage/blobs.ts'
 import type { Storage } from '../storage/storage.ts'
+import { Announcements } from './announcements.ts'
 import { GenerationError } from './errors.ts'
-import type { GenerationEvent, PreviewWish } from './events.ts'
+import { EventLog, eventChannel } from './event-log.ts'
+import { streamEvents } from './event-stream.ts'
+import { previewRequest, previewSteps, type GenerationEvent, type PreviewWish } from './events.ts'
 import {
   isSettled,
   type Generation,
   type GenerationStatus,
   type ImageRecord,
+  type Outlook,
   type SettledGeneration,
 } from './generation.ts'
+import { IdempotentCalls, type IdempotentCall } from './idempotency.ts'
 import type { GenerationParameters } from './parameters.ts'
-import { Settlements } from './settlements.ts'
+import { GenerationReader, type GenerationPage, type ListOptions } from './reader.ts'
 import { GenerationStore, settledChannel } from './store.ts'
 import { sweepBlobs } from './sweep.ts'
+import { Totals, type TotalsSinceStart } from './totals.ts'
+import { admit, defaultWindow, rowTokensOf, type Window } from './turns.ts'
 import { startWorker } from './worker.ts'
+
+export type { IdempotentCall } from './idempotency.ts'
+export type { GenerationPage, ListOptions } from './reader.ts'
 
 export interface CreateOptions {
   readonly requestId: string
@@ -36,33 +46,6 @@ export interface CreateOptions {
   readonly previews?: PreviewWish | undefined
 }
 
-export interface ListOptions {
-  /** `nextCursor` of the page before. */
-  readonly cursor?: string | undefined
-  /** 1 … 100 */
-  readonly limit?: number | undefined
-  readonly state?: Generation['state'] | undefined
-  readonly model?: string | undefined
-  /** Inclusive. */
-  readonly createdAfter?: Date | undefined
-  /** Exclusive. */
-  readonly createdBefore?: Date | undefined
-}
-
-export interface GenerationPage {
-  /** Newest first. */
-  readonly data: readonly Generation[]
-  /** Undefined on the last page. */
-  readonly nextCursor: string | undefined
-}
-
-/** A POST that makes no generation, under its Idempotency-Key. */
-export interface IdempotentCall {
-  readonly key: string
-  readonly operation: string
-  readonly body: unknown
-}
-
 export interface GenerationMetrics {
   readonly queued: number
   readonly running: number
@@ -73,15 +56,7 @@ export interface GenerationMetrics {
   /** That, over the devices: what a new request would wait. */
   readonly expectedWaitSeconds: number
   /** Counted since this process started. */
-  readonly totals: {
-    readonly succeeded: number
-    readonly failed: number
-    readonly cancelled: number
-    readonly refused: number
-    readonly images: number
-    readonly deviceSeconds: number
-    readonly rowSteps: number
-  }
+  readonly totals: TotalsSinceStart
   readonly devices: Pool['devices']
 }
 
@@ -146,21 +121,73 @@ export interface GenerationServiceOptions {
   readonly window?: Partial<Window>
 }
 
+const pruneEveryMs = 5 * 60 * 1000
+
 /**
  * Takes up what an earlier process left, starts the worker and the sweep, and returns the service.
  * The caller's storage must be open in this process alone.
  */
 export async function startGenerationService(options: GenerationServiceOptions): Promise<GenerationService> {
-  const { storage, pool, log, maxQueued, window = 8 } = options
+  const { storage, pool, log, maxWaitMs } = options
+  const window = { ...defaultWindow, ...options.window }
   const store = new GenerationStore(storage)
+  const reader = new GenerationReader(storage)
+  const eventLog = new EventLog(storage)
+  const calls = new IdempotentCalls(storage)
+  const totals = new Totals()
   // Before anything new is written, so that every file found now is known to a row or to nobody.
   const found = await Array.fromAsync(storage.blobs.list())
-  const waiting = await store.recover()
+  await calls.forgetUnfinished()
+  const { waiting, failed } = await store.recover()
   if (waiting > 0) log.info({ waiting }, 'taking up generations that an earlier process left')
-  const settlements = new Settlements()
-  const stopListening = await storage.database.listen(settledChannel, (id) => settlements.announce(id))
-  const worker = await startWorker({ storage, store, pool, log, window })
-  const swept = sweepBlobs(found, store, storage.blobs, log)
+  if (failed.length > 0)
+    log.error({ failed }, 'gave up generations under which the server died again and again')
+
+  const [settlements, news] = [new Announcements(), new Announcements()]
+  const stopListening = await Promise.all([
+    storage.database.listen(settledChannel, (id) => settlements.announce(id)),
+    storage.database.listen(eventChannel, (id) => news.announce(id)),
+  ])
+  /** While none is ready, as at the start, they are all about to be. */
+  const devices = () =>
+    Math.max(1, pool.devices.filter(({ state }) => state === 'ready').length || pool.devices.length)
+  const worker = await startWorker({
+    ...{ storage, store, pool, log, window, devices },
+    onSettled: (settled) => totals.add(settled),
+  })
+  const prune = () =>
+    eventLog.prune().catch((error: unknown) => log.error({ err: error }, 'cannot drop old events'))
+  const swept = sweepBlobs(found, reader, storage.blobs, log).finally(prune)
+  let pruning: Promise<void> = Promise.resolve()
+  const pruneTimer = setInterval(() => {
+    pruning = pruning.then(prune)
+  }, pruneEveryMs)
+  pruneTimer.unref()
+
+  async function outlookOf(generation: Generation): Promise<Outlook> {
+    const { id, parameters } = generation
+    switch (generation.state) {
+      case 'queued': {
+        const place = await reader.place(id)
+        if (!place) return {} // it began between the two looks
+        const ownMs = place.ownMs / Math.min(devices(), parameters.count)
+        return {
+          queuePosition: place.position,
+          etaSeconds: (place.aheadMs / devices() + ownMs) / 1000,
+        }
+      }
+      case 'running': {
+        const status = worker.statusOf(id)
+        const steps = parameters.steps * parameters.count
+        if (!status) return { progress: { step: await reader.stepsTold(id), steps } }
+        return { progress: { step: status.step, steps }, etaSeconds: status.etaMs / 1000 }
+      }
+      case 'succeeded':
+      case 'failed':
+      case 'cancelled':
+        return {}
+    }
+  }
 
   return {
     get models() {
@@ -169,61 +196,99 @@ export async function startGenerationService(options: GenerationServiceOptions):
     get ready() {
       return pool.ready
     },
-    async create(parameters, { requestId, user, idempotencyKey: key, idempotencyBody: body = parameters }) {
-      checkModel(parameters.model, pool.models)
+    async create(parameters, { requestId, user, priority = 'normal', deadline, previews, ...idempotent }) {
+      const { idempotencyKey: key, idempotencyBody: body = parameters } = idempotent
+      const { idempotencyOperation: operation = 'generateImages' } = idempotent
+      const model = findModel(parameters.model, pool.models)
       checkText({
         prompt: parameters.prompt,
         negative_prompt: parameters.negativePrompt,
         user,
         'Idempotency-Key': key,
       })
-      const idempotency = key === undefined ? undefined : { key, body }
-      return store.create({ parameters, requestId, user, idempotency }, (queued) => {
-        if (queued < maxQueued) return
-        const retryAfterSeconds = settlements.secondsUntilNext()
-        throw new GenerationError(
-          'queue_full',
-          `${queued} generations are waiting, and at most ${maxQueued} may`,
-          { retryAfterSeconds },
-        )
+      const steps = previewSteps(previews, parameters.steps)
+      const work = { ...parameters, previews: previewRequest(steps) }
+      const expectedMs = pool.expectedMs(work) * parameters.count
+      const request = {
+        ...{ parameters, requestId, user, priority, deadline, expectedMs },
+        previewSteps: steps,
+        rowTokens: rowTokensOf(parameters, model),
+        idempotency: key === undefined ? undefined : { key, operation, body },
+      }
+      return store.create(request, (workMs) => {
+        try {
+          admit({ workMs, devices: devices(), priority, maxWaitMs })
+        } catch (error) {
+          totals.refused += 1
+          throw error
+        }
       })
     },
     async settled(id, { signal } = {}) {
-      const announced = settlements.wait(id, signal)
+      const announcements = settlements.subscribe(id)
       try {
-        // Listening first and looking second leaves no moment at which an announcement could be missed.
-        const now = await expectGeneration(store, id)
-        if (isSettled(now)) return now
-        await announced.promise
+        for (;;) {
+          const announced = announcements.next(signal)
+          const now = await reader.get(id)
+          if (!now) throw new GenerationError('not_found', `there is no generation ${id}`)
+          if (isSettled(now)) return now
+          await announced
+        }
       } finally {
-        announced.stop()
+        announcements.stop()
       }
-      const after = await expectGeneration(store, id)
-      if (!isSettled(after)) throw new Error(`generation ${id} was announced as final and is ${after.state}`)
-      return after
     },
-    get: (id) => store.get(id),
-    cancel: (id) => store.cancel(id),
-    image: (id) => store.image(id),
+    async get(id) {
+      const generation = await reader.get(id)
+      return generation && { ...generation, ...(await outlookOf(generation)) }
+    },
+    list: (options = {}) => reader.list(options),
+    async cancel(id) {
+      if (await store.cancel(id)) totals.cancelled += 1
+      return reader.get(id)
+    },
+    async delete(id) {
+      const blobKeys = await store.delete(id)
+      // What a failure leaves here is found by the sweep at the next start.
+      for (const blobKey of blobKeys ?? []) {
+        await storage.blobs
+          .delete(blobKey)
+          .catch((error: unknown) => log.warn({ err: error, blobKey }, 'cannot delete a picture'))
+      }
+      return blobKeys !== undefined
+    },
+    events: (id, options = {}) => streamEvents(id, options, { reader, eventLog, announcements: news }),
+    once: (call, work) => calls.once(call, work),
+    image: (id) => reader.image(id),
     openBlob: (key, range) => storage.blobs.open(key, range),
-    count: () => store.count(),
+    count: () => reader.count(),
+    async metrics() {
+      const { queued, running, workMs, oldestQueuedMs } = await reader.backlog()
+      return {
+        queued,
+        running,
+        oldestQueuedSeconds: oldestQueuedMs / 1000,
+        expectedWorkSeconds: workMs / 1000,
+        expectedWaitSeconds: workMs / 1000 / devices(),
+        totals: totals.now(),
+        devices: pool.devices,
+      }
+    },
     swept,
     async close() {
+      clearInterval(pruneTimer)
       await worker.close()
       await swept
-      await stopListening()
+      await pruning
+      await Promise.all(stopListening.map((stop) => stop()))
     },
   }
 }
 
-async function expectGeneration(store: GenerationStore, id: string): Promise<Generation> {
-  const generation = await store.get(id)
-  if (!generation) throw new Error(`there is no generation ${id}`)
-  return generation
-}
-
-function checkModel(name: string, models: readonly ModelInfo[]): void {
-  if (models.some((model) => model.name === name)) return
+/** @throws {GenerationError} `unknown_model` */
+function findModel(name: string, models: readonly ModelInfo[]): ModelInfo {
+  const found = models.find((model) => model.name === name)
+  if (found) return found
   const known = models.map((model) => model.name).join(', ')
   throw new GenerationError('unknown_model', `there is no model ${JSON.stringify(name)}; there is ${known}`, {
     parameter: 'model',

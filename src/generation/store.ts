@@ -1,44 +1,77 @@
 /**
- * Every change of a generation's state, each one transaction with its job and its notification.
+ * Every change of a generation's state, each one transaction with its job, its events and its notifications.
  *
- *   create → queued ─ claim → running ─ succeed | fail → final
- *               ↑───── handBack ──┘         queued | running ─ cancel → final
+ *   create → queued ─ claim, then begin → running ─ succeed | fail → final
+ *               ↑───── handBack ───────────┘         queued | running ─ cancel → final ─ delete
  *
- * An outcome is fenced: it is written only while the row is still running in the attempt that computed it. A claim
- * begins a new attempt, so whoever held the row before can no longer write.
+ * A claimed generation still counts as queued until a device has begun with it. An outcome is fenced: it is written only
+ * while the row is claimed by the attempt that computed it. A claim begins a new attempt, so whoever held the row before can
+ * no longer write.
  */
-import { createHash } from 'node:crypto'
 import { notify, type Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { Priority } from '../engine/pool.ts'
 import { GenerationError } from './errors.ts'
+import { addEvents, eventChannel } from './event-log.ts'
+import type { EventDetails, FinalEventDetails } from './events.ts'
 import {
   generationIdOf,
+  isSettled,
   jobIdOf,
   newGenerationId,
   newImageId,
   toColumns,
   toGeneration,
-  toImageRecord,
   type Failure,
   type Generation,
   type ImageRecord,
-  type RunningGeneration,
+  type QueuedGeneration,
 } from './generation.ts'
+import { claimKey, findKey, fingerprintOf, type IdempotentCall } from './idempotency.ts'
 import type { GenerationParameters } from './parameters.ts'
+import { howManyFit, turnOf, type Load, type Window } from './turns.ts'
 
 /** Told when a generation has become final; the payload is its id. */
 export const settledChannel = 'atelier_generation_settled'
 
-const idempotencyMs = 24 * 60 * 60 * 1000
+/** A request under which a device died this often, each time with the whole server, is taken to be the cause. */
+export const maxCrashes = 5
+/** From so many on it is claimed first and alone, so that it takes no other request down with it. */
+const suspectCrashes = 2
+const firstTurn = new Date(Date.UTC(2000, 0))
 
 export interface NewGeneration {
   readonly parameters: GenerationParameters
   readonly requestId: string
   readonly user: string | undefined
-  readonly idempotency: { readonly key: string; readonly body: unknown } | undefined
+  readonly priority: Priority
+  readonly deadline: Date | undefined
+  readonly previewSteps: readonly number[]
+  readonly expectedMs: number
+  readonly rowTokens: number
+  readonly idempotency: IdempotentCall | undefined
 }
 
-export type NewImage = Omit<ImageRecord, 'id' | 'generationId' | 'createdAt' | 'parameters'>
+/** A generation that this process has taken from the queue. */
+export type ClaimedGeneration = QueuedGeneration & {
+  readonly expectedMs: number
+  /** It was in hand when the server died before: nothing else is to be in hand beside it. */
+  readonly isSuspect: boolean
+}
+
+/** Which attempt writes. */
+export type Attempt = Pick<ClaimedGeneration, 'id' | 'attempt'>
+
+export type NewImage = Omit<ImageRecord, 'id' | 'generationId' | 'createdAt' | 'parameters' | 'receipt'> & {
+  readonly receipt: NonNullable<ImageRecord['receipt']>
+}
+
+/** What a device has told of a claimed generation and no row knows yet. */
+export interface Unwritten {
+  /** When a device began with it; undefined when none has. */
+  readonly startedAt: Date | undefined
+  readonly events: readonly EventDetails[]
+}
 
 /** Whether this attempt still held the row; when not, nothing was written. */
 export type Outcome = 'written' | 'lost'
@@ -51,90 +84,132 @@ export class GenerationStore {
   }
 
   /**
-   * `admit` sees the number of waiting generations and throws to refuse one more; a replay is never refused.
-   * @throws {GenerationError} `idempotency_conflict`
+   * `admit` sees the expected work of all that waits and runs, and throws to refuse more; a replay is never refused.
+   * @throws {GenerationError} `idempotency_conflict`, `generation_deleted`
    */
   async create(
     request: NewGeneration,
-    admit: (queued: number) => void,
+    admit: (workMs: number) => void,
   ): Promise<{ generation: Generation; replayed: boolean }> {
-    const { parameters, requestId, idempotency } = request
-    const bodySha256 = createHash('sha256').update(canonicalJson(idempotency?.body)).digest('hex')
-    const earlier = idempotency && (await this.#replay(idempotency.key, bodySha256))
-    if (earlier) return { generation: earlier, replayed: true }
-
+    const { parameters, idempotency, previewSteps, ...columns } = request
+    const fingerprint = idempotency && fingerprintOf(idempotency)
+    const createdAt = new Date()
+    const turnAt = turnOf({ ...request, createdAt })
     const id = newGenerationId()
-    const accepted = await this.#transaction(async (transaction) => {
-      const row = await transaction.generation.create({
-        data: { id, requestId, user: request.user ?? null, ...toColumns(parameters) },
-        include: { images: true },
+    for (;;) {
+      const key = fingerprint && (await findKey(this.#prisma, fingerprint))
+      if (key) return { generation: await this.#expectReplay(key.generationId), replayed: true }
+      const accepted = await this.#transaction(async (transaction) => {
+        // A twin with the same key may have committed since the look: then its generation is the answer.
+        if (fingerprint && !(await claimKey(transaction, fingerprint, id))) return undefined
+        const { workMs, position } = await lookAhead(transaction, turnAt)
+        admit(workMs)
+        const row = await transaction.generation.create({
+          data: {
+            ...columns,
+            ...toColumns(parameters),
+            id,
+            user: request.user ?? null,
+            deadline: request.deadline ?? null,
+            previewSteps: [...previewSteps],
+            createdAt,
+            turnAt,
+            eventCount: 1,
+          },
+          include: { images: true },
+        })
+        await addEvents(transaction, [
+          { generationId: id, eventCount: 1, events: [{ type: 'queued', position }] },
+        ])
+        await this.#storage.generationQueue.send(transaction, [{ id: jobIdOf(id), turnAt }])
+        return toGeneration(row)
       })
-      if (idempotency && !(await claimKey(transaction, idempotency.key, bodySha256, id)))
-        throw new TwinFirst()
-      admit((await transaction.generation.count({ where: { state: 'queued' } })) - 1)
-      await this.#storage.generationQueue.send(transaction, jobIdOf(id))
-      return toGeneration(row)
-    }).catch((error: unknown) => {
-      if (error instanceof TwinFirst) return undefined
-      throw error
-    })
-    // A twin with the same key committed between the look and the insert: its generation is the answer.
-    return accepted ? { generation: accepted, replayed: false } : this.create(request, admit)
+      if (accepted) return { generation: accepted, replayed: false }
+    }
   }
 
-  async get(id: string): Promise<Generation | undefined> {
-    const row = await this.#prisma.generation.findUnique({ where: { id }, include: { images: true } })
-    return row ? toGeneration(row) : undefined
-  }
-
-  async image(id: string): Promise<ImageRecord | undefined> {
-    const row = await this.#prisma.image.findUnique({ where: { id }, include: { generation: true } })
-    return row ? toImageRecord(row) : undefined
-  }
-
-  async count(): Promise<{ queued: number; running: number }> {
-    const [queued, running] = await Promise.all([
-      this.#prisma.generation.count({ where: { state: 'queued' } }),
-      this.#prisma.generation.count({ where: { state: 'running' } }),
-    ])
-    return { queued, running }
-  }
-
-  /** Takes up to `limit` generations in the order of their arrival; each begins a new attempt. */
-  async claim(limit: number): Promise<RunningGeneration[]> {
+  /** Takes generations in the order of their turns, as many as fit beside what is held; each begins a new attempt. */
+  async claim(held: Load, window: Window): Promise<ClaimedGeneration[]> {
+    const { generationQueue } = this.#storage
     return this.#transaction(async (transaction) => {
-      const jobIds = await this.#storage.generationQueue.fetch(transaction, limit)
-      if (jobIds.length === 0) return []
-      const where = { id: { in: jobIds.map(generationIdOf) } }
-      await transaction.generation.updateMany({
-        where: { ...where, state: { in: ['queued', 'running'] } },
-        data: { state: 'running', attempt: { increment: 1 }, startedAt: new Date() },
+      const waiting = await transaction.generation.findMany({
+        where: { state: 'queued', claimed: false },
+        orderBy: [{ turnAt: 'asc' }, { id: 'asc' }],
+        take: window.images,
+        select: { expectedMs: true, count: true, crashes: true },
       })
-      const rows = await transaction.generation.findMany({
-        where,
-        include: { images: true },
-        orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+      const [first] = waiting
+      if (!first) return []
+      const limit =
+        first.crashes >= suspectCrashes ? (held.count === 0 ? 1 : 0) : howManyFit(waiting, held, window)
+      if (limit === 0) return []
+      const jobIds = await generationQueue.fetch(transaction, limit)
+      const rows = await transaction.generation.updateManyAndReturn({
+        where: { id: { in: jobIds.map(generationIdOf) }, state: 'queued' },
+        data: { claimed: true, attempt: { increment: 1 } },
       })
-      const running = rows.map(toGeneration).filter((generation) => generation.state === 'running')
-      const taken = new Set(running.map(({ id }) => jobIdOf(id)))
+      const taken = new Set(rows.map(({ id }) => jobIdOf(id)))
       for (const jobId of jobIds) {
-        if (!taken.has(jobId)) await this.#storage.generationQueue.remove(transaction, jobId) // its row is gone
+        if (!taken.has(jobId)) await generationQueue.remove(transaction, jobId) // its row is final or gone
       }
-      return running
+      return rows
+        .toSorted((a, b) => a.turnAt.getTime() - b.turnAt.getTime() || (a.id < b.id ? -1 : 1))
+        .map((row) => ({
+          ...(toGeneration({ ...row, images: [] }) as QueuedGeneration),
+          expectedMs: row.expectedMs,
+          isSuspect: row.crashes >= suspectCrashes,
+        }))
     })
   }
 
-  async succeed(generation: RunningGeneration, images: readonly [NewImage, ...NewImage[]]): Promise<Outcome> {
+  /**
+   * Writes what devices have told of generations: that they run, and their events.
+   * @returns the ids of those that are no longer claimed by that attempt; nothing of theirs was written
+   */
+  async writeProgress(told: readonly (Attempt & Unwritten)[]): Promise<Set<string>> {
+    const written = await this.#transaction(async (transaction) => {
+      const entries = told.map(({ id, attempt, startedAt, events }) => ({
+        id,
+        attempt,
+        startedAt,
+        added: events.length,
+      }))
+      const rows = await transaction.$queryRaw<{ id: string; eventCount: number }[]>`
+        UPDATE "Generation" AS row
+        SET "state" = 'running', "startedAt" = coalesce(row."startedAt", told."startedAt"),
+          "eventCount" = row."eventCount" + told."added"
+        FROM jsonb_to_recordset(${JSON.stringify(entries)}::jsonb)
+          AS told("id" text, "attempt" int, "startedAt" timestamptz, "added" int)
+        WHERE row."id" = told."id" AND row."attempt" = told."attempt" AND row."claimed"
+        RETURNING row."id", row."eventCount"`
+      const events = new Map(told.map(({ id, events }) => [id, events]))
+      await addEvents(
+        transaction,
+        rows.map(({ id, eventCount }) => ({ generationId: id, eventCount, events: events.get(id) ?? [] })),
+      )
+      return new Set(rows.map(({ id }) => id))
+    })
+    return new Set(told.map(({ id }) => id).filter((id) => !written.has(id)))
+  }
+
+  async succeed(
+    attempt: Attempt,
+    images: readonly [NewImage, ...NewImage[]],
+    unwritten: Unwritten,
+  ): Promise<Outcome> {
     return this.#settle(
-      generation,
+      attempt,
       { state: 'succeeded', modelVersion: images[0].modelVersion },
+      unwritten,
+      { type: 'succeeded' },
       async (transaction) => {
         await transaction.image.createMany({
-          data: images.map(({ bucket, timings, seed, ...image }) => ({
+          data: images.map(({ bucket, timings, receipt, seed, ...image }) => ({
             ...image,
             ...timings,
+            ...receipt,
             id: newImageId(),
-            generationId: generation.id,
+            generationId: attempt.id,
             seed: BigInt(seed),
             bucketWidth: bucket.width,
             bucketHeight: bucket.height,
@@ -144,30 +219,69 @@ export class GenerationStore {
     )
   }
 
-  async fail(generation: RunningGeneration, { code, message }: Failure): Promise<Outcome> {
-    return this.#settle(generation, { state: 'failed', errorCode: code, errorMessage: message })
+  async fail(attempt: Attempt, error: Failure, unwritten: Unwritten): Promise<Outcome> {
+    const outcome = { state: 'failed', errorCode: error.code, errorMessage: error.message } as const
+    return this.#settle(attempt, outcome, unwritten, { type: 'failed', error })
   }
 
-  /** Does nothing to a generation that is final already. */
-  async cancel(id: string): Promise<Generation | undefined> {
-    await this.#transaction(async (transaction) => {
-      const { count } = await transaction.generation.updateMany({
+  /**
+   * Does nothing to a generation that is final already.
+   * @returns whether it was not
+   */
+  async cancel(id: string): Promise<boolean> {
+    return this.#transaction(async (transaction) => {
+      const [row] = await transaction.generation.updateManyAndReturn({
         where: { id, state: { in: ['queued', 'running'] } },
-        data: { state: 'cancelled', finishedAt: new Date() },
+        data: {
+          state: 'cancelled',
+          finishedAt: new Date(),
+          claimed: false,
+          eventCount: { increment: 1 },
+        },
+        select: { eventCount: true },
       })
-      if (count > 0) await this.#afterSettled(transaction, id)
+      if (!row) return false
+      await this.#afterSettled(transaction, id, row.eventCount, [{ type: 'cancelled' }])
+      return true
     })
-    return this.get(id)
+  }
+
+  /**
+   * Removes a final generation, its pictures and its events.
+   * @returns the blobs that nobody needs any more; undefined when there is no such generation
+   * @throws {GenerationError} `not_settled`
+   */
+  async delete(id: string): Promise<string[] | undefined> {
+    return this.#transaction(async (transaction) => {
+      const row = await transaction.generation.findUnique({
+        where: { id },
+        include: { images: true, events: { where: { blobKey: { not: null } } } },
+      })
+      if (!row) return undefined
+      if (!isSettled(toGeneration(row))) {
+        throw new GenerationError('not_settled', `the generation is ${row.state}; cancel it first`)
+      }
+      await transaction.generation.delete({ where: { id } })
+      await notify(transaction, eventChannel, id)
+      return [...row.images, ...row.events].flatMap(({ blobKey }) => blobKey ?? [])
+    })
   }
 
   /** Gives a claimed generation back unfinished: it waits at its old place. */
-  async handBack({ id, attempt }: RunningGeneration): Promise<Outcome> {
+  async handBack({ id, attempt }: Attempt, unwritten: Unwritten): Promise<Outcome> {
     return this.#transaction(async (transaction) => {
-      const { count } = await transaction.generation.updateMany({
-        where: { id, attempt, state: 'running' },
-        data: { state: 'queued', startedAt: null },
+      const row = await transaction.generation.findUnique({ where: { id, attempt, claimed: true } })
+      if (!row) return 'lost'
+      const events = [...unwritten.events]
+      if (row.state === 'running' || unwritten.startedAt) {
+        events.push({ type: 'queued', position: (await lookAhead(transaction, row.turnAt, id)).position })
+      }
+      const eventCount = row.eventCount + events.length
+      await transaction.generation.update({
+        where: { id },
+        data: { state: 'queued', claimed: false, startedAt: null, eventCount },
       })
-      if (count === 0) return 'lost'
+      await addEvents(transaction, [{ generationId: id, eventCount, events }])
       await this.#storage.generationQueue.handBack(transaction, jobIdOf(id))
       return 'written'
     })
@@ -175,75 +289,115 @@ export class GenerationStore {
 
   /**
    * At the start of the only process of a database: every generation that is not final waits again, with a job made
-   * anew, whatever the queue remembers. Cut short at any point, it does the same at the next start.
-   * @returns how many wait
+   * anew, whatever the queue remembers. Those that a device was working on have seen one more crash, and one that has seen
+   * `maxCrashes` fails. Cut short at any point, it does the same at the next start.
+   * @returns how many wait, and which failed
    */
-  async recover(): Promise<number> {
+  async recover(): Promise<{ waiting: number; failed: readonly string[] }> {
     await this.#storage.generationQueue.clear()
     return this.#transaction(async (transaction) => {
-      await transaction.generation.updateMany({
+      const crashed = await transaction.generation.updateManyAndReturn({
         where: { state: 'running' },
-        data: { state: 'queued', startedAt: null },
+        data: { crashes: { increment: 1 }, eventCount: { increment: 1 } },
+        select: { id: true, crashes: true, eventCount: true },
+      })
+      const failed = crashed.filter(({ crashes }) => crashes >= maxCrashes)
+      const { code, message } = serverFailed
+      await transaction.generation.updateMany({
+        where: { id: { in: failed.map(({ id }) => id) } },
+        data: {
+          state: 'failed',
+          claimed: false,
+          errorCode: code,
+          errorMessage: message,
+          finishedAt: new Date(),
+        },
+      })
+      for (const { id, eventCount } of failed) {
+        await this.#afterSettled(transaction, id, eventCount, [{ type: 'failed', error: serverFailed }])
+      }
+      await transaction.generation.updateMany({
+        where: { state: 'running', crashes: { gte: suspectCrashes } },
+        data: { turnAt: firstTurn },
+      })
+      await transaction.generation.updateMany({
+        where: { claimed: true },
+        data: { state: 'queued', claimed: false, startedAt: null },
       })
       const waiting = await transaction.generation.findMany({
         where: { state: 'queued' },
-        select: { id: true },
-        orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+        select: { id: true, turnAt: true },
+        orderBy: [{ turnAt: 'asc' }, { id: 'asc' }],
       })
-      await this.#storage.generationQueue.sendAgain(
+      const eventCounts = new Map(crashed.map(({ id, eventCount }) => [id, eventCount]))
+      await addEvents(
         transaction,
-        waiting.map(({ id }) => jobIdOf(id)),
+        waiting.flatMap(({ id }, position) => {
+          const eventCount = eventCounts.get(id)
+          return eventCount === undefined
+            ? []
+            : [{ generationId: id, eventCount, events: [{ type: 'queued', position }] }]
+        }),
       )
-      return waiting.length
+      await this.#storage.generationQueue.send(
+        transaction,
+        waiting.map(({ id, turnAt }) => ({ id: jobIdOf(id), turnAt })),
+      )
+      return { waiting: waiting.length, failed: failed.map(({ id }) => id) }
     })
-  }
-
-  /** Which of these blobs no picture's row knows. */
-  async unknownBlobs(keys: readonly string[]): Promise<string[]> {
-    const rows = await this.#prisma.image.findMany({
-      where: { blobKey: { in: [...keys] } },
-      select: { blobKey: true },
-    })
-    const known = new Set(rows.map(({ blobKey }) => blobKey))
-    return keys.filter((key) => !known.has(key))
   }
 
   async #settle(
-    { id, attempt }: RunningGeneration,
+    { id, attempt }: Attempt,
     outcome:
       | { state: 'succeeded'; modelVersion: string }
       | { state: 'failed'; errorCode: string; errorMessage: string },
+    unwritten: Unwritten,
+    final: FinalEventDetails,
     more?: (transaction: Transaction) => Promise<void>,
   ): Promise<Outcome> {
+    const events = [...unwritten.events, final]
+    const { startedAt } = unwritten
     return this.#transaction(async (transaction) => {
-      const { count } = await transaction.generation.updateMany({
-        where: { id, attempt, state: 'running' },
-        data: { ...outcome, finishedAt: new Date() },
+      const [row] = await transaction.generation.updateManyAndReturn({
+        where: { id, attempt, claimed: true },
+        data: {
+          ...outcome,
+          ...(startedAt ? { startedAt } : {}),
+          claimed: false,
+          finishedAt: new Date(),
+          eventCount: { increment: events.length },
+        },
+        select: { eventCount: true },
       })
-      if (count === 0) return 'lost'
+      if (!row) return 'lost'
       await more?.(transaction)
-      await this.#afterSettled(transaction, id)
+      await this.#afterSettled(transaction, id, row.eventCount, events)
       return 'written'
     })
   }
 
-  async #afterSettled(transaction: Transaction, id: string): Promise<void> {
-    await this.#storage.generationQueue.remove(transaction, jobIdOf(id))
-    await notify(transaction, settledChannel, id)
+  async #afterSettled(
+    transaction: Transaction,
+    generationId: string,
+    eventCount: number,
+    events: readonly EventDetails[],
+  ): Promise<void> {
+    await addEvents(transaction, [{ generationId, eventCount, events }])
+    await this.#storage.generationQueue.remove(transaction, jobIdOf(generationId))
+    await notify(transaction, settledChannel, generationId)
   }
 
-  async #replay(key: string, bodySha256: string): Promise<Generation | undefined> {
-    const entry = await this.#prisma.idempotencyKey.findUnique({
-      where: { key, createdAt: { gt: expiry() } },
-    })
-    if (!entry) return undefined
-    if (entry.bodySha256 !== bodySha256) {
-      throw new GenerationError(
-        'idempotency_conflict',
-        'this Idempotency-Key was used with another body in the last 24 hours',
-      )
-    }
-    return this.get(entry.generationId)
+  async #expectReplay(generationId: string | null): Promise<Generation> {
+    const row =
+      generationId === null
+        ? undefined
+        : await this.#prisma.generation.findUnique({ where: { id: generationId }, include: { images: true } })
+    if (row) return toGeneration(row)
+    throw new GenerationError(
+      'generation_deleted',
+      'the generation that this Idempotency-Key made was deleted since',
+    )
   }
 
   get #prisma() {
@@ -255,31 +409,20 @@ export class GenerationStore {
   }
 }
 
-/** Another request took the idempotency key first; rolls the transaction back. */
-class TwinFirst extends Error {}
-
-const expiry = () => new Date(Date.now() - idempotencyMs)
-
-/** Drops keys that have expired, then takes this one; false when it is taken. Of concurrent twins one gets it. */
-async function claimKey(
-  transaction: Transaction,
-  key: string,
-  bodySha256: string,
-  generationId: string,
-): Promise<boolean> {
-  await transaction.idempotencyKey.deleteMany({ where: { createdAt: { lte: expiry() } } })
-  const { count } = await transaction.idempotencyKey.createMany({
-    data: { key, bodySha256, generationId },
-    skipDuplicates: true,
-  })
-  return count === 1
+const serverFailed: Failure = {
+  code: 'server_failed',
+  message: `The whole server died ${maxCrashes} times while it worked on this request, which is not tried again.`,
 }
 
-/** JSON with sorted keys: two bodies that mean the same have one hash. */
-function canonicalJson(value: unknown): string {
-  const sorted = (_: string, item: unknown): unknown =>
-    item !== null && typeof item === 'object' && !Array.isArray(item)
-      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : item
-  return JSON.stringify(value ?? null, sorted)
+/** The work of all that waits and runs, and how many generations have their turn before one at `turnAt`. */
+async function lookAhead(
+  transaction: Transaction,
+  turnAt: Date,
+  id = '',
+): Promise<{ workMs: number; position: number }> {
+  const [row] = await transaction.$queryRaw<[{ workMs: number; position: number }]>`
+    SELECT coalesce(sum("expectedMs"), 0) AS "workMs",
+      (count(*) FILTER (WHERE "state" = 'queued' AND "turnAt" <= ${turnAt} AND "id" <> ${id}))::int AS "position"
+    FROM "Generation" WHERE "state" IN ('queued', 'running')`
+  return row
 }

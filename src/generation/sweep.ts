@@ -1,7 +1,7 @@
 /** Removes picture files that no row knows: what a process wrote before it died and never came to tell. */
 import type { Logger } from 'pino'
 import type { BlobStore } from '../storage/blobs.ts'
-import type { GenerationStore } from './store.ts'
+import type { GenerationReader } from './reader.ts'
 
 const batchSize = 500
 
@@ -11,14 +11,14 @@ const batchSize = 500
  */
 export async function sweepBlobs(
   found: readonly string[],
-  store: GenerationStore,
+  reader: GenerationReader,
   blobs: BlobStore,
   log: Logger,
 ): Promise<number> {
   let removed = 0
   try {
     for (let start = 0; start < found.length; start += batchSize) {
-      for (const key of await store.unknownBlobs(found.slice(start, start + batchSize))) {
+      for (const key of await reader.unknownBlobs(found.slice(start, start + batchSize))) {
         await blobs.delete(key)
         removed += 1
       }

@@ -1,28 +1,39 @@
 /**
  * Takes generations from the queue, has their pictures made, and writes the outcome.
  *
- * Woken by notifications. It claims a window of generations rather than one, so that the engine sees its choices. It
- * never loses one: what is unfinished when it stops goes back to the queue.
+ * Woken by notifications. It claims a window of generations rather than one, so that the engine sees its choices, and tops it
+ * up as work is finished. It never loses one: what is unfinished when it stops goes back to the queue.
  */
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { ImageResult, Pool } from '../engine/pool.ts'
 import { EngineError } from '../engine/protocol.ts'
 import type { Storage } from '../storage/storage.ts'
-import type { Failure, RunningGeneration } from './generation.ts'
+import { previewRequest } from './events.ts'
+import type { Failure } from './generation.ts'
 import { encodeImage, fileExtension, parametersOfPicture } from './images.ts'
-import { settledChannel, type GenerationStore, type NewImage } from './store.ts'
+import { ProgressLog } from './progress.ts'
+import { settledChannel, type ClaimedGeneration, type GenerationStore, type NewImage } from './store.ts'
+import type { Window } from './turns.ts'
 
 export interface WorkerOptions {
   readonly storage: Storage
   readonly store: GenerationStore
   readonly pool: Pool
   readonly log: Logger
-  /** How many generations it holds at most. */
-  readonly window: number
+  readonly window: Window
+  /** How many devices share the work. */
+  readonly devices: () => number
+  /** Hears of every generation that this process brought to its end. */
+  readonly onSettled: (settled: Settled) => void
 }
 
+export type Settled =
+  { readonly state: 'succeeded'; readonly images: readonly NewImage[] } | { readonly state: 'failed' }
+
 export interface Worker {
+  /** Steps over all pictures and the expected time to the end; undefined for what no device here has begun with. */
+  statusOf(id: string): { step: number; steps: number; etaMs: number } | undefined
   /** Takes nothing more and hands back what is unfinished; cancels nothing. */
   close(): Promise<void>
 }
@@ -35,8 +46,16 @@ class Cancelled extends Error {}
 class Stopping extends Error {}
 class SiblingFailed extends Error {}
 
-export async function startWorker({ storage, store, pool, log, window }: WorkerOptions): Promise<Worker> {
-  const inHand = new Map<string, { readonly abort: AbortController; readonly done: Promise<void> }>()
+interface InHand {
+  readonly generation: ClaimedGeneration
+  readonly abort: AbortController
+  readonly done: Promise<void>
+}
+
+export async function startWorker(options: WorkerOptions): Promise<Worker> {
+  const { storage, store, pool, log, window, devices, onSettled } = options
+  const inHand = new Map<string, InHand>()
+  const progress = new ProgressLog({ store, blobs: storage.blobs, log })
   const stop = new AbortController()
   let claiming: Promise<void> | undefined
   let claimAgain = false
@@ -56,30 +75,38 @@ export async function startWorker({ storage, store, pool, log, window }: WorkerO
   async function claimAll(): Promise<void> {
     while (claimAgain && !stop.signal.aborted) {
       claimAgain = false
-      const room = window - inHand.size
-      if (room <= 0) return
-      const claimed = await store.claim(room)
+      const held = [...inHand.values()].map(({ generation }) => generation)
+      if (held.some(({ isSuspect }) => isSuspect)) return
+      const claimed = await store.claim(
+        {
+          expectedMs: held.reduce((sum, { expectedMs }) => sum + expectedMs, 0),
+          count: held.reduce((sum, { parameters }) => sum + parameters.count, 0),
+        },
+        { ...window, workMs: window.workMs * devices() },
+      )
       for (const generation of claimed) take(generation)
-      if (claimed.length === room) claimAgain = true
     }
   }
 
-  function take(generation: RunningGeneration): void {
+  function take(generation: ClaimedGeneration): void {
     const abort = new AbortController()
+    progress.add(generation)
     const done = carryOut(generation, abort).finally(() => {
+      progress.forget(generation.id)
       inHand.delete(generation.id)
       wake()
     })
-    inHand.set(generation.id, { abort, done })
+    inHand.set(generation.id, { generation, abort, done })
   }
 
-  async function carryOut(generation: RunningGeneration, abort: AbortController): Promise<void> {
+  async function carryOut(generation: ClaimedGeneration, abort: AbortController): Promise<void> {
     try {
       await finish(generation, abort)
     } catch (error) {
       // Its files stay: whether the failed transaction was committed is not known here, and the sweep at start knows.
       log.error({ err: error, generation: generation.id }, 'cannot write the outcome of a generation')
-      await store.fail(generation, cannotStore).catch((error: unknown) => {
+      const unwritten = { startedAt: undefined, events: [] }
+      await store.fail(generation, cannotStore, unwritten).catch((error: unknown) => {
         log.error(
           { err: error, generation: generation.id },
           'cannot write that either; it is taken up at the next start',
@@ -88,28 +115,35 @@ export async function startWorker({ storage, store, pool, log, window }: WorkerO
     }
   }
 
-  async function finish(generation: RunningGeneration, abort: AbortController): Promise<void> {
+  async function finish(generation: ClaimedGeneration, abort: AbortController): Promise<void> {
     if (stop.signal.aborted) abort.abort(new Stopping())
     const pictures = await makePictures(generation, abort)
+    const unwritten = await progress.end(generation.id)
     switch (pictures.state) {
-      case 'made':
-        if ((await store.succeed(generation, pictures.images)) === 'lost') await drop(pictures.images)
-        return
+      case 'made': {
+        const { images } = pictures
+        const startedAt = unwritten.startedAt ?? new Date()
+        if ((await store.succeed(generation, images, { ...unwritten, startedAt })) === 'written')
+          return onSettled({ state: 'succeeded', images })
+        break
+      }
       case 'cancelled':
-        await drop(pictures.images)
-        return
+        break
       case 'stopped':
-        await drop(pictures.images)
-        await store.handBack(generation)
-        return
-      case 'failed':
-        await drop(pictures.images)
-        log.error(
-          { err: pictures.cause, generation: generation.id, code: pictures.failure.code },
-          'a generation failed',
-        )
-        await store.fail(generation, pictures.failure)
+        if ((await store.handBack(generation, unwritten)) === 'written') return drop(pictures.images)
+        break
+      case 'failed': {
+        const { cause, failure } = pictures
+        log.error({ err: cause, generation: generation.id, code: failure.code }, 'a generation failed')
+        if ((await store.fail(generation, failure, unwritten)) === 'written') {
+          onSettled({ state: 'failed' })
+          return drop(pictures.images)
+        }
+        break
+      }
     }
+    // The row is not this attempt's any more: nobody will know of what it made.
+    await Promise.all([drop(pictures.images), progress.drop(unwritten.events)])
   }
 
   type Pictures =
@@ -122,7 +156,7 @@ export async function startWorker({ storage, store, pool, log, window }: WorkerO
         readonly cause: unknown
       }
 
-  async function makePictures(generation: RunningGeneration, abort: AbortController): Promise<Pictures> {
+  async function makePictures(generation: ClaimedGeneration, abort: AbortController): Promise<Pictures> {
     const makings = Array.from({ length: generation.parameters.count }, async (_, index) => {
       try {
         return await makePicture(generation, index, abort.signal)
@@ -147,13 +181,22 @@ export async function startWorker({ storage, store, pool, log, window }: WorkerO
   }
 
   async function makePicture(
-    { id, parameters }: RunningGeneration,
+    { id, parameters, priority, deadline, previewSteps }: ClaimedGeneration,
     index: number,
     signal: AbortSignal,
   ): Promise<NewImage> {
     const own = parametersOfPicture(parameters, index)
     const { count: _, format, compression: __, ...request } = own
-    const result = await pool.generate({ ...request, id: `${id}/${index}` }, { signal })
+    const result = await pool.generate(
+      {
+        ...request,
+        id: `${id}/${index}`,
+        priority,
+        deadlineMs: deadline?.getTime(),
+        previews: previewRequest(previewSteps),
+      },
+      { signal, onProgress: (told) => progress.note(id, index, told) },
+    )
     const bytes = await encodeImage(result, own, result.modelVersion)
     const blobKey = await putBlob(bytes, fileExtension(format))
     return describeImage(result, { index, seed: own.seed, seedIndex: own.seedIndex, format, blobKey, bytes })
@@ -185,6 +228,7 @@ export async function startWorker({ storage, store, pool, log, window }: WorkerO
   wake()
 
   return {
+    statusOf: (id) => progress.statusOf(id),
     async close() {
       stop.abort()
       clearInterval(lookAgain)
@@ -192,6 +236,7 @@ export async function startWorker({ storage, store, pool, log, window }: WorkerO
       for (const { abort } of inHand.values()) abort.abort(new Stopping())
       await claiming
       await Promise.all([...inHand.values()].map(({ done }) => done))
+      progress.close()
     },
   }
 }
@@ -210,7 +255,7 @@ function describeFailure(cause: unknown): Failure {
 }
 
 function describeImage(
-  { width, height, bucket, promptTruncated, modelVersion, timings }: ImageResult,
+  { width, height, bucket, promptTruncated, modelVersion, timings, receipt }: ImageResult,
   {
     bytes,
     ...own
@@ -225,6 +270,7 @@ function describeImage(
     promptTruncated,
     modelVersion,
     timings,
+    receipt,
     sizeBytes: bytes.length,
     sha256,
   }

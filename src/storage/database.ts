@@ -12,12 +12,12 @@ import { join } from 'node:path'
 import { PGlite } from '@electric-sql/pglite'
 import { fromPglite, type BackendProfile, type Db } from 'pg-boss'
 import { PrismaPGlite } from 'pglite-prisma-adapter'
-import { PrismaClient, type Prisma } from './client/client.ts'
+import { Prisma, PrismaClient } from './client/client.ts'
 import { StorageError } from './errors.ts'
 import { lockFolder } from './lock.ts'
 import { migrate, type MigrationReport } from './migrations.ts'
 
-export type { Prisma }
+export { Prisma }
 export type Transaction = Prisma.TransactionClient
 
 export interface Database {
@@ -31,8 +31,13 @@ export interface Database {
 }
 
 /** Sent when the transaction commits, and not when it rolls back. Payloads are ids, never data (8,000 bytes at most). */
-export async function notify(transaction: Transaction, channel: string, payload: string): Promise<void> {
-  await transaction.$executeRaw`SELECT pg_notify(${channel}, ${payload})`
+export async function notify(
+  transaction: Transaction,
+  channel: string,
+  ...payloads: readonly string[]
+): Promise<void> {
+  await transaction.$executeRaw`
+    SELECT pg_notify(${channel}, payload) FROM jsonb_array_elements_text(${JSON.stringify(payloads)}::jsonb) AS payload`
 }
 
 /**
@@ -53,7 +58,12 @@ export async function openEmbeddedDatabase(dataDir: string): Promise<Database> {
     if (!existsSync(folder)) await createDatabase(folder)
     const pglite = new PGlite({ dataDir: folder })
     try {
-      const prisma = new PrismaClient({ adapter: new PrismaPGlite(pglite), transactionOptions })
+      // Prisma's longer error texts quote the values of a query, prompts among them, and errors are logged.
+      const prisma = new PrismaClient({
+        adapter: new PrismaPGlite(pglite),
+        transactionOptions,
+        errorFormat: 'minimal',
+      })
       // Connecting is loading Prisma's query compiler, which needs nothing of the database and takes as long.
       await Promise.all([opened(pglite, folder), prisma.$connect()])
       const migrations = await migrate(pglite)

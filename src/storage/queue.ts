@@ -7,12 +7,16 @@
 import { fromPrisma, PgBoss } from 'pg-boss'
 import { notify, type Database, type Transaction } from './database.ts'
 
+export interface Job {
+  readonly id: string
+  /** Waiting jobs are taken in the order of their turns, to the second; within one in the order of their coming. */
+  readonly turnAt: Date
+}
+
 export interface Queue {
-  /** Adds a job and wakes the workers, when the transaction commits. */
-  send(transaction: Transaction, jobId: string): Promise<void>
-  /** Adds jobs that have waited before: they go ahead of all that `send` adds, in this order. */
-  sendAgain(transaction: Transaction, jobIds: readonly string[]): Promise<void>
-  /** Takes the `limit` oldest waiting jobs, returned in no order. They stay taken until they are removed or handed back. */
+  /** Adds jobs and wakes the workers, when the transaction commits. */
+  send(transaction: Transaction, jobs: readonly Job[]): Promise<void>
+  /** Takes the next `limit` waiting jobs, returned in no order. They stay taken until they are removed or handed back. */
   fetch(transaction: Transaction, limit: number): Promise<string[]>
   /** Removes a job, waiting or taken: its row is final. */
   remove(transaction: Transaction, jobId: string): Promise<void>
@@ -30,6 +34,9 @@ const expireInSeconds = 24 * 60 * 60 - 1
 const retentionSeconds = 10 * 365 * 24 * 60 * 60
 /** Handing back counts as a retry; the number of them is no reason to give a request up. */
 const retryLimit = 1_000_000
+
+/** pg-boss takes the highest priority first, a 32-bit integer: seconds before 2050, good from 1982 to 2118. */
+const priorityOf = (turnAt: Date): number => Math.floor((Date.UTC(2050, 0) - turnAt.getTime()) / 1000)
 
 /**
  * Starts the queue; `onError` hears what pg-boss's own upkeep runs into.
@@ -54,14 +61,10 @@ export async function openQueue(
   const channel = `atelier_${name}_job`
 
   return {
-    async send(transaction, jobId) {
-      await boss.send(name, null, { id: jobId, db: fromPrisma(transaction) })
-      await notify(transaction, channel, jobId)
-    },
-    async sendAgain(transaction, jobIds) {
-      if (jobIds.length === 0) return
-      const jobs = jobIds.map((id, index) => ({ id, priority: jobIds.length - index }))
-      await boss.insert(name, jobs, { db: fromPrisma(transaction) })
+    async send(transaction, jobs) {
+      if (jobs.length === 0) return
+      const inserted = jobs.map(({ id, turnAt }) => ({ id, priority: priorityOf(turnAt) }))
+      await boss.insert(name, inserted, { db: fromPrisma(transaction) })
       await notify(transaction, channel, '')
     },
     async fetch(transaction, limit) {

@@ -1,0 +1,55 @@
+/**
+ * One generation's events as they come: what the table has, then what is added to it.
+ *
+ * A notification only says that it is worth looking again. What was told is known by its number, so nothing is told twice,
+ * and numbers have no gaps and become visible in order, so nothing is left out, whichever process looks and whenever.
+ */
+import type { Announcements } from './announcements.ts'
+import { GenerationError } from './errors.ts'
+import { eventsAtOnce, finalEventOf, type EventLog } from './event-log.ts'
+import { isFinal, type GenerationEvent } from './events.ts'
+import { isSettled } from './generation.ts'
+import type { GenerationReader } from './reader.ts'
+
+export interface StreamOptions {
+  readonly reader: GenerationReader
+  readonly eventLog: EventLog
+  readonly announcements: Announcements
+}
+
+/** @throws {GenerationError} `not_found`; the signal's reason */
+export async function* streamEvents(
+  id: string,
+  { afterEventId = 0, signal }: { afterEventId?: number | undefined; signal?: AbortSignal | undefined },
+  { reader, eventLog, announcements }: StreamOptions,
+): AsyncGenerator<GenerationEvent, void, undefined> {
+  const subscription = announcements.subscribe(id)
+  try {
+    const found = await reader.withEventCount(id)
+    if (!found) throw new GenerationError('not_found', `there is no generation ${id}`)
+    let told = Math.min(afterEventId, found.eventCount)
+    for (;;) {
+      signal?.throwIfAborted()
+      const announced = subscription.next(signal)
+      let events = await eventLog.after(id, told)
+      if (events.length === 0) {
+        const now = await reader.withEventCount(id)
+        if (!now) return // deleted
+        if (isSettled(now.generation)) {
+          if (now.eventCount <= told) return
+          // Either they came between the two looks, or they are gone and only the row still tells the end.
+          events = await eventLog.after(id, told)
+          if (events.length === 0) events = [finalEventOf(now.generation, now.eventCount)]
+        }
+      }
+      for (const event of events) {
+        yield event
+        told = event.id
+        if (isFinal(event)) return
+      }
+      if (events.length < eventsAtOnce) await announced
+    }
+  } finally {
+    subscription.stop()
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * Idempotency keys: what a client sends again under the same key is done once. A key is kept for 24 hours with the
+ * operation and a hash of the body that it was first sent with.
+ */
+import { createHash } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Prisma, type Transaction } from '../storage/database.ts'
+import type { Storage } from '../storage/storage.ts'
+import { GenerationError } from './errors.ts'
+
+const keptMs = 24 * 60 * 60 * 1000
+/** Before it is looked again whether a call that another process runs has its answer. */
+const takenElsewhereMs = 100
+
+export interface IdempotentCall {
+  readonly key: string
+  readonly operation: string
+  readonly body: unknown
+}
+
+/** A call as it is kept and compared. */
+export interface Fingerprint {
+  readonly key: string
+  readonly operation: string
+  readonly bodySha256: string
+}
+
+export function fingerprintOf({ key, operation, body }: IdempotentCall): Fingerprint {
+  return { key, operation, bodySha256: createHash('sha256').update(canonicalJson(body)).digest('hex') }
+}
+
+/** Drops keys that have expired, then takes this one; false when it is taken. Of concurrent twins one gets it. */
+export async function claimKey(
+  transaction: Transaction,
+  fingerprint: Fingerprint,
+  generationId?: string,
+): Promise<boolean> {
+  await transaction.idempotencyKey.deleteMany({ where: { createdAt: { lte: expiry() } } })
+  const { count } = await transaction.idempotencyKey.createMany({
+    data: { ...fingerprint, generationId: generationId ?? null },
+    skipDuplicates: true,
+  })
+  return count === 1
+}
+
+/**
+ * What a key that was used before stands for.
+ * @throws {GenerationError} `idempotency_conflict`
+ */
+export async function findKey(
+  prisma: Pick<Transaction, 'idempotencyKey'>,
+  { key, operation, bodySha256 }: Fingerprint,
+): Promise<{ generationId: string | null; answer: Prisma.JsonValue } | undefined> {
+  const entry = await prisma.idempotencyKey.findUnique({ where: { key, createdAt: { gt: expiry() } } })
+  if (!entry) return undefined
+  if (entry.operation !== operation) {
+    throw new GenerationError(
+      'idempotency_conflict',
+      'this Idempotency-Key was used for another operation in the last 24 hours',
+    )
+  }
+  if (entry.bodySha256 !== bodySha256) {
+    throw new GenerationError(
+      'idempotency_conflict',
+      'this Idempotency-Key was used with another body in the last 24 hours',
+    )
+  }
+  return entry
+}
+
+/** Calls that make no generation: their answer is kept itself. */
+export class IdempotentCalls {
+  readonly #storage: Storage
+  readonly #running = new Map<string, Promise<unknown>>()
+
+  constructor(storage: Storage) {
+    this.#storage = storage
+  }
+
+  /** Keys whose call an earlier process began and did not end, so that they can be sent again. */
+  async forgetUnfinished(): Promise<void> {
+    await this.#prisma.idempotencyKey.deleteMany({
+      where: { generationId: null, answer: { equals: Prisma.DbNull } },
+    })
+  }
+
+  /**
+   * Its concurrent twins wait for the first; when that fails, the next of them tries.
+   * @throws {GenerationError} `idempotency_conflict`
+   */
+  async once<T>(call: IdempotentCall, work: () => Promise<T>): Promise<{ answer: T; replayed: boolean }> {
+    const fingerprint = fingerprintOf(call)
+    for (;;) {
+      const earlier = await findKey(this.#prisma, fingerprint)
+      if (earlier && earlier.answer !== null) return { answer: unwrap<T>(earlier.answer), replayed: true }
+      const running = this.#running.get(call.key)
+      if (running) {
+        await Promise.allSettled([running])
+        continue
+      }
+      const first = this.#run(fingerprint, work)
+      this.#running.set(call.key, first)
+      try {
+        const done = await first
+        if (done) return { ...done, replayed: false }
+      } finally {
+        this.#running.delete(call.key)
+      }
+      await sleep(takenElsewhereMs)
+    }
+  }
+
+  /** @returns undefined when the key was taken meanwhile, by another process or another operation */
+  async #run<T>(fingerprint: Fingerprint, work: () => Promise<T>): Promise<{ answer: T } | undefined> {
+    const { key } = fingerprint
+    if (!(await this.#prisma.$transaction((transaction) => claimKey(transaction, fingerprint))))
+      return undefined
+    try {
+      const answer = await work()
+      await this.#prisma.idempotencyKey.update({ where: { key }, data: { answer: wrap(answer) } })
+      return { answer }
+    } catch (error) {
+      await this.#prisma.idempotencyKey.deleteMany({ where: { key, answer: { equals: Prisma.DbNull } } })
+      throw error
+    }
+  }
+
+  get #prisma() {
+    return this.#storage.database.prisma
+  }
+}
+
+/** In an object, since JSON's null is an answer too. */
+const wrap = (answer: unknown): Prisma.InputJsonObject => ({ answer: answer as Prisma.InputJsonValue })
+const unwrap = <T>(kept: Prisma.JsonValue): T => (kept as { answer: T }).answer
+
+const expiry = () => new Date(Date.now() - keptMs)
+
+/** JSON with sorted keys: two bodies that mean the same have one hash. */
+function canonicalJson(value: unknown): string {
+  const sorted = (_: string, item: unknown): unknown =>
+    item !== null && typeof item === 'object' && !Array.isArray(item)
+      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : item
+  return JSON.stringify(value ?? null, sorted)
+}
