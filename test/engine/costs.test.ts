@@ -1,0 +1,53 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { callMs, LineFit, pays } from '../../src/engine/costs.ts'
+
+describe('a fit', () => {
+  test('finds the line that calls were drawn from', () => {
+    fc.assert(
+      fc.property(
+        fc.double({ min: 0.1, max: 50, noNaN: true }),
+        fc.double({ min: 0.001, max: 5, noNaN: true }),
+        (baseMs, perUnitMs) => {
+          const at = (units: number) => ({ units, ms: callMs({ baseMs, perUnitMs }, units) })
+          const { line } = new LineFit([at(1), at(2), at(4), at(8)])
+          for (const units of [1, 3, 8]) expect(callMs(line, units) / at(units).ms).toBeCloseTo(1, 6)
+        },
+      ),
+    )
+  })
+
+  test('never has a negative part', () => {
+    const point = fc.record({
+      units: fc.integer({ min: 1, max: 4096 }),
+      ms: fc.double({ min: 0.01, max: 1e5, noNaN: true }),
+    })
+    fc.assert(
+      fc.property(
+        fc.array(point, { minLength: 1, maxLength: 8 }),
+        fc.array(point, { maxLength: 30 }),
+        (prior, live) => {
+          const fit = new LineFit(prior)
+          for (const { units, ms } of live) fit.observe(units, ms)
+          expect(fit.line.baseMs).toBeGreaterThanOrEqual(0)
+          expect(fit.line.perUnitMs).toBeGreaterThanOrEqual(0)
+          expect(Number.isFinite(callMs(fit.line, 100))).toBe(true)
+        },
+      ),
+    )
+  })
+
+  test('follows a device that became slower, for the size that it sees', () => {
+    const fit = new LineFit([
+      { units: 100, ms: 10 },
+      { units: 200, ms: 20 },
+    ])
+    for (let i = 0; i < 50; i++) fit.observe(100, 30)
+    expect(callMs(fit.line, 100)).toBeGreaterThan(20)
+  })
+})
+
+test('a merger pays when the fixed part is a notable share of the merged call', () => {
+  expect(pays({ baseMs: 10, perUnitMs: 1 }, 10, 10)).toBe(true)
+  expect(pays({ baseMs: 0.1, perUnitMs: 1 }, 10, 10)).toBe(false)
+})
