@@ -22,11 +22,20 @@ import {
 import { ApiError, asApiError } from './errors.ts'
 import { createLifecycle } from './lifecycle.ts'
 import { refuseForeign } from './local-only.ts'
+import { createMetrics } from './metrics.ts'
 import type { RouteDependencies } from './routes/dependencies.ts'
 import { generateImages } from './routes/generate-images.ts'
+import { getGenerationPreview, streamGenerationEvents } from './routes/generation-events.ts'
+import {
+  cancelGeneration,
+  createGeneration,
+  deleteGeneration,
+  getGeneration,
+  listGenerations,
+} from './routes/generations.ts'
 import { getImage, getImageContent } from './routes/images.ts'
 import { getModel, listModels } from './routes/models.ts'
-import { getContract, getLiveness, getReadiness } from './routes/service.ts'
+import { getContract, getLiveness, getMetrics, getReadiness } from './routes/service.ts'
 import { createAjv, shorten, validatorCompiler } from './validation.ts'
 
 export interface AppDependencies {
@@ -35,6 +44,8 @@ export interface AppDependencies {
   readonly logger?: FastifyBaseLogger
   /** How long `close()` lets waiting requests wait on before they are answered with 503. */
   readonly drainMs?: number
+  /** After how long a silent stream of events is given a comment, so that nobody on the way hangs up. */
+  readonly keepAliveMs?: number
   /** Called before the routes are registered; tests hang their checks here. */
   readonly extend?: (app: FastifyInstance) => Promise<void>
 }
@@ -47,7 +58,7 @@ const requestTimeoutMs = 60_000
 
 /** @throws when openapi.yaml and the handlers do not match */
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
-  const { generation, config, drainMs = 5_000 } = dependencies
+  const { generation, config, drainMs = 5_000, keepAliveMs = 15_000 } = dependencies
   const contract = readContract()
   const app: FastifyInstance = Fastify({
     loggerInstance: dependencies.logger ?? pino({ level: config.logLevel }),
@@ -64,6 +75,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   })
 
   const lifecycle = createLifecycle(app.server)
+  const metrics = createMetrics(generation)
 
   app.removeContentTypeParser('text/plain')
   app.setValidatorCompiler(validatorCompiler(createAjv()))
@@ -90,29 +102,40 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   })
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions, log } = request
-    log.info(
-      {
-        method,
-        route: routeOptions.url,
-        status: reply.statusCode,
-        durationMs: Math.round(reply.elapsedTime),
-      },
-      'answered',
-    )
+    const { statusCode: status, elapsedTime } = reply
+    log.info({ method, route: routeOptions.url, status, durationMs: Math.round(elapsedTime) }, 'answered')
+    metrics.observeRequest({ method, route: routeOptions.url ?? 'unknown', status }, elapsedTime / 1000)
   })
   app.addHook('preClose', async () => lifecycle.close(drainMs))
   app.addHook('onClose', async () => lifecycle.closed())
 
   await dependencies.extend?.(app)
-  const routes: RouteDependencies = { generation, config, contract, lifecycle, startedAt: new Date() }
+  const startedAt = new Date()
+  const routes: RouteDependencies = {
+    generation,
+    config,
+    contract,
+    lifecycle,
+    metrics,
+    startedAt,
+    keepAliveMs,
+  }
   await registerOperations(app, contract, {
     generateImages: generateImages(routes),
+    createGeneration: createGeneration(routes),
+    listGenerations: listGenerations(routes),
+    getGeneration: getGeneration(routes),
+    deleteGeneration: deleteGeneration(routes),
+    cancelGeneration: cancelGeneration(routes),
+    streamGenerationEvents: streamGenerationEvents(routes),
+    getGenerationPreview: getGenerationPreview(routes),
     getImage: getImage(routes),
     getImageContent: getImageContent(routes),
     listModels: listModels(routes),
     getModel: getModel(routes),
     getLiveness: getLiveness(),
     getReadiness: getReadiness(routes),
+    getMetrics: getMetrics(routes),
     getContract: getContract(routes),
   })
   return app

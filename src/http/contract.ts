@@ -14,22 +14,26 @@ type JsonBody<O extends OperationId> = operations[O] extends {
   ? B
   : undefined
 type PathParams<O extends OperationId> = operations[O]['parameters'] extends { path: infer P } ? P : unknown
-type JsonAnswer<O extends OperationId> = operations[O] extends {
-  responses: { 200: { content: { 'application/json': infer A } } }
-}
-  ? A
+type QueryParams<O extends OperationId> = operations[O]['parameters'] extends { query?: infer Q }
+  ? Q
+  : unknown
+type Answer<O extends OperationId> = operations[O] extends { responses: { 200: { content: infer C } } }
+  ? C extends { 'application/json': infer A }
+    ? A | ('text/event-stream' extends keyof C ? FastifyReply : never)
+    : FastifyReply
   : FastifyReply
 
 export type ContractRequest<O extends OperationId> = FastifyRequest<{
   Body: JsonBody<O>
   Params: PathParams<O>
+  Querystring: NonNullable<QueryParams<O>>
 }>
 
 /** Answers one operation: with its JSON body, or through `reply` where the answer is not JSON. */
 export type Handler<O extends OperationId> = (
   request: ContractRequest<O>,
   reply: FastifyReply,
-) => Promise<JsonAnswer<O>>
+) => Promise<Answer<O>>
 export type Handlers = { readonly [O in OperationId]: Handler<O> }
 
 interface Operation {

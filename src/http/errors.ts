@@ -1,4 +1,5 @@
 /** The catalogue of everything that a request can be refused for, and how an error looks on the wire. */
+import { GenerationError } from '../generation/errors.ts'
 import type { SchemaError } from '../sdk/schema.ts'
 
 export type ErrorCode = SchemaError['error']['code']
@@ -19,9 +20,14 @@ export const errorCatalogue = {
   unknown_url: { status: 404, type: request },
   model_not_found: { status: 404, type: request },
   image_not_found: { status: 404, type: request },
+  generation_not_found: { status: 404, type: request },
+  preview_not_found: { status: 404, type: request },
   method_not_allowed: { status: 405, type: request },
+  not_acceptable: { status: 406, type: request },
   request_timeout: { status: 408, type: request },
   generation_cancelled: { status: 409, type: request },
+  generation_not_settled: { status: 409, type: request },
+  generation_deleted: { status: 410, type: 'idempotency_error' },
   body_too_large: { status: 413, type: request },
   url_too_long: { status: 414, type: request },
   unsupported_media_type: { status: 415, type: request },
@@ -97,6 +103,7 @@ const frameworkErrors: Record<string, { code: ErrorCode; message: string }> = {
 /** @returns the answer to any thrown value; what nobody foresaw becomes `internal_error` and keeps its text to the log */
 export function asApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown
+  if (thrown instanceof GenerationError) return asRefusal(thrown)
   const { code, statusCode } = thrown as { code?: unknown; statusCode?: unknown }
   const known = typeof code === 'string' ? frameworkErrors[code] : undefined
   if (known) return new ApiError(known.code, known.message)
@@ -111,4 +118,26 @@ export function asApiError(thrown: unknown): ApiError {
       cause: thrown,
     },
   )
+}
+
+function asRefusal(error: GenerationError): ApiError {
+  const { code, message, parameter: param, retryAfterSeconds = 1 } = error
+  switch (code) {
+    case 'queue_full':
+      return new ApiError('queue_full', message, { headers: { 'retry-after': String(retryAfterSeconds) } })
+    case 'idempotency_conflict':
+      return new ApiError('idempotency_conflict', message, { param: 'Idempotency-Key' })
+    case 'generation_deleted':
+      return new ApiError('generation_deleted', message, { param: 'Idempotency-Key' })
+    case 'unknown_model':
+      return new ApiError('model_not_found', message, { param: 'model' })
+    case 'invalid_text':
+      return new ApiError('invalid_value', message, param === undefined ? {} : { param })
+    case 'invalid_cursor':
+      return new ApiError('invalid_value', message, { param: 'cursor' })
+    case 'not_found':
+      return new ApiError('generation_not_found', message, { param: 'id' })
+    case 'not_settled':
+      return new ApiError('generation_not_settled', message, { param: 'id' })
+  }
 }

@@ -4,6 +4,8 @@ import type { FastifyReply } from 'fastify'
 
 export interface Lifecycle {
   readonly isClosing: boolean
+  /** Aborted as soon as the server begins to shut down: for answers that the client can take up again elsewhere. */
+  readonly closing: AbortSignal
   /** Aborted when waiting requests must be answered because the server goes. */
   readonly drained: AbortSignal
   /** Begins the shutdown: waiting requests get `drainMs` more, then every connection is closed. */
@@ -17,12 +19,12 @@ export interface Lifecycle {
  * closing server hangs up on everybody as soon as it has answered what it was asked.
  */
 export function createLifecycle(server: Server): Lifecycle {
+  const closing = new AbortController()
   const drained = new AbortController()
-  let isClosing = false
   let unanswered = 0
   let timer: NodeJS.Timeout | undefined
   const hangUpWhenQuiet = () => {
-    if (isClosing && unanswered === 0) server.closeAllConnections()
+    if (closing.signal.aborted && unanswered === 0) server.closeAllConnections()
   }
   server.on('request', (_request, response) => {
     unanswered++
@@ -33,11 +35,12 @@ export function createLifecycle(server: Server): Lifecycle {
   })
   return {
     get isClosing() {
-      return isClosing
+      return closing.signal.aborted
     },
+    closing: closing.signal,
     drained: drained.signal,
     close(drainMs) {
-      isClosing = true
+      closing.abort()
       timer = setTimeout(() => drained.abort(), drainMs)
       // After the server has stopped to listen, so that nobody slips in between.
       setImmediate(hangUpWhenQuiet)

@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto'
 import type { Config } from '../config.ts'
 import type { GenerationParameters } from '../generation/parameters.ts'
 import type { GenerationService } from '../generation/service.ts'
-import type { SchemaGenerateImagesRequest } from '../sdk/schema.ts'
+import type { SchemaPictureRequest } from '../sdk/schema.ts'
 import { withDefaults, type Contract } from './contract.ts'
 import { ApiError } from './errors.ts'
 import { describeValue } from './validation.ts'
@@ -21,9 +21,9 @@ interface Limits {
 }
 
 /** @throws {ApiError} that names the field at fault */
-export function readParameters(body: SchemaGenerateImagesRequest, limits: Limits): GenerationParameters {
+export function readParameters(body: SchemaPictureRequest, limits: Limits): GenerationParameters {
   const { contract, config, models } = limits
-  const filled = withDefaults(contract, 'GenerateImagesRequest', body, [
+  const filled = withDefaults(contract, 'PictureRequest', body, [
     'n',
     'size',
     'negative_prompt',
@@ -67,15 +67,20 @@ function firstOf(models: readonly Model[]): Model {
  * @throws {ApiError} `model_not_found`
  */
 export function resolveModel(name: string, models: readonly Model[], aliases: readonly string[]): Model {
-  const named = models.find((model) => model.name === name)
+  const named = models.find((model) => model.name === aliasedModel(name, models, aliases))
   if (named) return named
-  if (aliases.includes(name)) return firstOf(models)
   const names = [...models.map((model) => model.name), ...aliases].map((known) => JSON.stringify(known))
   throw new ApiError(
     'model_not_found',
     `model: expected one of ${names.join(', ')}, got ${describeValue(name)}`,
     { param: 'model' },
   )
+}
+
+/** @returns the name of the model that an alias means; any other name as it is */
+export function aliasedModel(name: string, models: readonly Model[], aliases: readonly string[]): string {
+  const isAlias = aliases.includes(name) && !models.some((model) => model.name === name)
+  return isAlias ? firstOf(models).name : name
 }
 
 function readSize(size: string, model: Model, maxSide: number): { width: number; height: number } {

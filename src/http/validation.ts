@@ -1,11 +1,14 @@
 /** Checks requests against their schemas, without coercion or stripping, and says which field expected what and what came. */
 import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js'
+import addFormats from 'ajv-formats'
 import type { FastifySchemaCompiler } from 'fastify'
 import { ApiError, type ErrorCode } from './errors.ts'
 
 export interface JsonSchema {
   readonly type?: string | readonly string[]
   readonly properties?: Readonly<Record<string, JsonSchema>>
+  readonly allOf?: readonly JsonSchema[]
+  readonly $ref?: string
   readonly enum?: readonly unknown[]
   readonly const?: unknown
   readonly default?: unknown
@@ -28,16 +31,39 @@ export function createAjv(): Ajv2020 {
     allowUnionTypes: true,
   })
   ajv.addVocabulary(['x-expected', 'example'])
+  addFormats.default(ajv, ['date-time'])
   return ajv
 }
 
-/** The `setValidatorCompiler` of the app. Node gives header names in lower case, so their schemas are read that way too. */
+/**
+ * The `setValidatorCompiler` of the app. Node gives header names in lower case, so their schemas are read that way too; a
+ * query is text, so what is written there like a whole number is one where one is expected.
+ */
 export function validatorCompiler(ajv: Ajv2020): FastifySchemaCompiler<JsonSchema> {
   return ({ schema, httpPart = 'body' }) => {
-    if (httpPart !== 'headers') return checker(ajv.compile(schema), httpPart)
-    const spelling = new Map(Object.keys(schema.properties ?? {}).map((name) => [name.toLowerCase(), name]))
-    return checker(ajv.compile(withLowerCaseNames(schema)), httpPart, spelling)
+    switch (httpPart) {
+      case 'headers': {
+        const names = Object.keys(schema.properties ?? {})
+        const spelling = new Map(names.map((name) => [name.toLowerCase(), name]))
+        return checker(ajv.compile(withLowerCaseNames(schema)), httpPart, spelling)
+      }
+      case 'querystring': {
+        const check = checker(ajv.compile(schema), httpPart)
+        return (query: Readonly<Record<string, unknown>>) => check(withNumbers(query, schema))
+      }
+      default:
+        return checker(ajv.compile(schema), httpPart)
+    }
   }
+}
+
+function withNumbers(query: Readonly<Record<string, unknown>>, { properties }: JsonSchema): unknown {
+  const read = ([name, value]: [string, unknown]) => {
+    const isNumber =
+      properties?.[name]?.type === 'integer' && typeof value === 'string' && /^-?\d+$/.test(value)
+    return [name, isNumber ? Number(value) : value]
+  }
+  return Object.fromEntries(Object.entries(query).map(read))
 }
 
 /** @param spelling how the contract spells the names that the schema has in lower case */
@@ -66,6 +92,7 @@ const codes: Partial<Record<string, ErrorCode>> = {
   type: 'invalid_type',
   required: 'missing_required_parameter',
   additionalProperties: 'unknown_parameter',
+  unevaluatedProperties: 'unknown_parameter',
 }
 
 function describeViolation(
@@ -79,13 +106,11 @@ function describeViolation(
   const code = codes[error.keyword] ?? 'invalid_value'
   const within = (name: string) => (path === '' ? name : `${path}.${name}`)
 
-  if (error.keyword === 'additionalProperties') {
-    const param = shorten(within(String(error.params['additionalProperty'])))
-    return new ApiError(
-      code,
-      `${param}: expected only ${Object.keys(schema.properties ?? {}).join(', ')}; there is no such field`,
-      { param },
-    )
+  if (code === 'unknown_parameter') {
+    const { additionalProperty: name, unevaluatedProperty = name } = error.params
+    const param = shorten(within(String(unevaluatedProperty)))
+    const known = Object.keys(propertiesOf(schema)).join(', ')
+    return new ApiError(code, `${param}: expected only ${known}; there is no such field`, { param })
   }
   if (error.keyword === 'required') {
     const param = within(String(error.params['missingProperty']))
@@ -102,6 +127,14 @@ function describeViolation(
     `${param}: expected ${describeExpected(schema)}, got ${describeValue(error.data)}`,
     { param },
   )
+}
+
+/** @param schema without references @returns all its fields, those of its parts first */
+export function propertiesOf({
+  allOf = [],
+  properties = {},
+}: JsonSchema): Readonly<Record<string, JsonSchema>> {
+  return Object.assign({}, ...allOf.map(propertiesOf), properties) as Record<string, JsonSchema>
 }
 
 const typeNames: Record<string, string> = {

@@ -4,10 +4,15 @@
  *     const atelier = createAtelier({ baseUrl: 'http://127.0.0.1:8080' })
  *     const { data } = await atelier.images.generate({ prompt: 'a lighthouse of blue glass', size: '1024x768' })
  *     const { bytes } = await atelier.images.content(data[0].id)
+ *
+ *     const { id } = await atelier.generations.create({ prompt: 'the same, slowly', steps: 50, preview_every: 5 })
+ *     for await (const event of atelier.generations.events(id)) console.log(event.type)
  */
 import createClient, { type Client } from 'openapi-fetch'
-import { AtelierError, errorFrom } from './errors.ts'
-import { readRetryAfter, retryingFetch } from './retry.ts'
+import { expectSuccess, unwrap, withKey, withSignal, type RequestOptions } from './calls.ts'
+import { createGenerations, type Generations } from './generations.ts'
+import { readImageStream, type ImageStreamEvent } from './image-stream.ts'
+import { retryingFetch } from './retry.ts'
 import type {
   paths,
   SchemaGeneratedImages,
@@ -17,7 +22,10 @@ import type {
   SchemaModelList,
 } from './schema.ts'
 
+export type { RequestOptions } from './calls.ts'
 export { AtelierError, type AtelierErrorCode } from './errors.ts'
+export type { CreateOptions, EventsOptions, Generations, ListFilters } from './generations.ts'
+export type { ImageStreamEvent } from './image-stream.ts'
 export type * from './schema.ts'
 
 export interface AtelierOptions {
@@ -33,11 +41,6 @@ export interface AtelierOptions {
   readonly maxDelayMs?: number | undefined
   readonly headers?: Readonly<Record<string, string>> | undefined
   readonly fetch?: ((request: Request) => Promise<Response>) | undefined
-}
-
-export interface RequestOptions {
-  /** Aborting ends the call with the signal's reason. */
-  readonly signal?: AbortSignal | undefined
 }
 
 export interface GenerateOptions extends RequestOptions {
@@ -59,11 +62,20 @@ export interface Atelier {
   readonly images: {
     /** @throws {AtelierError} */
     generate(request: SchemaGenerateImagesRequest, options?: GenerateOptions): Promise<SchemaGeneratedImages>
+    /**
+     * Makes one picture and shows it on the way, `partial_images` times, before the completed one.
+     * @throws {AtelierError} also in the middle
+     */
+    stream(
+      request: Omit<SchemaGenerateImagesRequest, 'stream'>,
+      options?: GenerateOptions,
+    ): AsyncGenerator<ImageStreamEvent, void, undefined>
     /** What is known of a picture, with the `parameters` that make it again. @throws {AtelierError} */
     retrieve(id: string, options?: RequestOptions): Promise<SchemaImage>
     /** @throws {AtelierError} */
     content(id: string, options?: RequestOptions): Promise<ImageContent>
   }
+  readonly generations: Generations
   readonly models: {
     /** @throws {AtelierError} */
     list(options?: RequestOptions): Promise<SchemaModelList>
@@ -90,11 +102,15 @@ export function createAtelier(options: AtelierOptions): Atelier {
   return {
     images: {
       generate(body, { signal, idempotencyKey } = {}) {
-        const header = idempotencyKey === undefined ? {} : { 'Idempotency-Key': idempotencyKey }
-        return unwrap(
-          raw.POST('/v1/images/generations', { body, params: { header }, ...withSignal(signal) }),
-          signal,
-        )
+        const header = withKey(idempotencyKey)
+        const init = { body, params: { header }, ...withSignal(signal) }
+        return unwrap<SchemaGeneratedImages>(raw.POST('/v1/images/generations', init), signal)
+      },
+      async *stream(request, { signal, idempotencyKey } = {}) {
+        const params = { header: withKey(idempotencyKey) }
+        const body = { ...request, stream: true }
+        const init = { body, params, parseAs: 'stream' as const, ...withSignal(signal) }
+        yield* readImageStream(await expectSuccess(raw.POST('/v1/images/generations', init), signal), signal)
       },
       retrieve(id, { signal } = {}) {
         return unwrap(raw.GET('/v1/images/{id}', { params: { path: { id } }, ...withSignal(signal) }), signal)
@@ -107,6 +123,7 @@ export function createAtelier(options: AtelierOptions): Atelier {
         return { bytes, contentType: response.headers.get('content-type') ?? '' }
       },
     },
+    generations: createGenerations(raw, { maxRetries, maxDelayMs }),
     models: {
       list({ signal } = {}) {
         return unwrap(raw.GET('/v1/models', withSignal(signal)), signal)
@@ -117,26 +134,4 @@ export function createAtelier(options: AtelierOptions): Atelier {
     },
     raw,
   }
-}
-
-function withSignal(signal: AbortSignal | undefined): { signal?: AbortSignal } {
-  return signal === undefined ? {} : { signal }
-}
-
-interface Answer<T> {
-  readonly data?: T | undefined
-  readonly error?: unknown
-  readonly response: Response
-}
-
-/** @throws {AtelierError}, or the reason of the caller's signal */
-async function unwrap<T>(call: Promise<Answer<T>>, signal: AbortSignal | undefined): Promise<T> {
-  const { data, error, response } = await call.catch((cause: unknown) => {
-    if (signal?.aborted) throw signal.reason
-    if (cause instanceof AtelierError) throw cause
-    const message = 'the answer broke off or is not what the contract promises'
-    throw new AtelierError(message, { code: 'unexpected_response', cause })
-  })
-  if (data !== undefined) return data
-  throw errorFrom(response, error, readRetryAfter(response))
 }

@@ -15,11 +15,122 @@ export interface paths {
         put?: never;
         /**
          * Make one or more pictures from a prompt.
-         * @description Blocks until the pictures are stored. When the client goes away before that, the generation is cancelled between two
+         * @description Blocks until the pictures are stored. With `stream` it answers at once with server-sent events in OpenAI's dialect:
+         *     `image_generation.partial_image` for each partial picture, `image_generation.completed` at the end, or `error`. When the client goes away before that, the generation is cancelled between two
          *     steps, unless the request carries an `Idempotency-Key`: then it is finished, and the same request with the same key
          *     gets the pictures later. A server that shuts down cancels nothing.
          */
         post: operations["generateImages"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/generations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Generations, newest first.
+         * @description A page at a time; a generation that is created meanwhile neither repeats nor hides another one.
+         */
+        get: operations["listGenerations"];
+        put?: never;
+        /**
+         * Ask for one or more pictures.
+         * @description Answers as soon as the generation is stored, with 202 and the resource, which `Location` names; from then on it is carried
+         *     out whether or not the client stays. `Prefer: wait=SECONDS` (RFC 7240) waits for it to end, for 600 seconds at most, and
+         *     answers 200 when it did; otherwise 202. `Preference-Applied` says what was heeded.
+         */
+        post: operations["createGeneration"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/generations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How a generation stands, or what came of it. */
+        get: operations["getGeneration"];
+        put?: never;
+        post?: never;
+        /** Remove a generation that has ended, with its pictures. */
+        delete: operations["deleteGeneration"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/generations/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * End a generation that has not ended yet.
+         * @description A running one stops at its next step. One that has ended already stays as it is, so that asking twice is harmless;
+         *     `state` tells which it was. The request has no body.
+         */
+        post: operations["cancelGeneration"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/generations/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Everything that happens to a generation, as it happens.
+         * @description Server-sent events, from the first one on: `queued`, `started`, `step`, `preview`, and at last `succeeded`, `failed` or
+         *     `cancelled`, after which the stream ends. `data` is a `GenerationEvent` as JSON. Every event comes exactly once and in
+         *     order, whenever one asks; who lost the connection sends the last id in `Last-Event-ID` and gets the rest, as
+         *     `EventSource` does by itself. When there is no rest the answer is 204, which tells `EventSource` to stop. A comment
+         *     every 15 seconds keeps the connection alive. Steps that follow each other quickly are told together, the
+         *     last one always. An hour after the end only the final event is kept.
+         */
+        get: operations["streamGenerationEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/generations/{id}/previews/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A preview that a `preview` event named.
+         * @description A small WebP. It is kept as long as its event, an hour beyond the generation's end.
+         */
+        get: operations["getGenerationPreview"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -135,6 +246,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Figures for Prometheus, in its text format. */
+        get: operations["getMetrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/openapi.yaml": {
         parameters: {
             query?: never;
@@ -156,7 +284,8 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        GenerateImagesRequest: {
+        /** @description What any request for pictures can say. */
+        PictureRequest: {
             /**
              * @description What the picture shows. Only the first tokens that the model takes count; `prompt_truncated` tells when there were more.
              * @example a lighthouse of blue glass, at dawn
@@ -188,12 +317,6 @@ export interface components {
              * @example 1536x1024
              */
             size?: string | null;
-            /**
-             * @description Whether the answer holds links to the pictures or the pictures themselves, in base64.
-             * @default url
-             * @enum {string|null}
-             */
-            response_format?: "url" | "b64_json" | null;
             /**
              * @description The file format. Each carries its parameters, and the mark that it was made by a model, in its metadata.
              * @default png
@@ -238,6 +361,14 @@ export interface components {
             clean_caption?: boolean | null;
             /** @description Your name for the end user; stored with the generation. */
             user?: string | null;
+        };
+        GenerateImagesRequest: {
+            /**
+             * @description Whether the answer holds links to the pictures or the pictures themselves, in base64.
+             * @default url
+             * @enum {string|null}
+             */
+            response_format?: "url" | "b64_json" | null;
             /** @description OpenAI's newer name for `user`; taken where it is given and not empty. */
             safety_identifier?: string | null;
             /**
@@ -261,16 +392,38 @@ export interface components {
              */
             background?: "auto" | "opaque" | null;
             /**
-             * @description Must not be `true`; this version sends finished pictures only.
-             * @enum {boolean|null}
+             * @description Answers with server-sent events. OpenAI's limits hold: `n` must be 1, and pictures come as base64, so that `response_format`
+             *     must not be `url`.
+             * @default false
              */
-            stream?: false | null;
+            stream?: boolean | null;
             /**
-             * @description Partial pictures belong to streaming; none can be asked for yet.
-             * @enum {integer|null}
+             * @description With `stream`: how many partial pictures to show on the way, evenly over the steps. They are small WebP pictures, whatever the
+             *     final size and format, and each event says so in `size` and `output_format`.
+             * @default 0
              */
-            partial_images?: 0 | null;
-        };
+            partial_images?: number | null;
+        } & components["schemas"]["PictureRequest"];
+        CreateGenerationRequest: {
+            /**
+             * @description `low` is batch work: others go first, though it is never left waiting for ever. `high` goes before `normal` where they are
+             *     alike. What is short goes before what is long in any case.
+             * @default normal
+             * @enum {string|null}
+             */
+            priority?: "low" | "normal" | "high" | null;
+            /**
+             * Format: date-time
+             * @description When the pictures should be there. A wish that changes the order of work; one that is missed fails nothing.
+             * @example 2026-01-01T12:00:00Z
+             */
+            deadline?: string | null;
+            /**
+             * @description Shows a small preview after every so many steps, as an event; none when left out. Each costs a little device time.
+             * @example 4
+             */
+            preview_every?: number | null;
+        } & components["schemas"]["PictureRequest"];
         GeneratedImages: {
             /**
              * @description The generation's id.
@@ -293,6 +446,8 @@ export interface components {
             background: "opaque";
             /** @description The prompt (or negative prompt) had more tokens than the model takes; the rest had no effect. */
             prompt_truncated: boolean;
+            /** @description What the pictures used; `null` for those that were made before receipts were kept. */
+            receipt: components["schemas"]["Receipt"] | null;
             data: components["schemas"]["GeneratedImage"][];
         };
         /** @description One picture. The same request with this `seed`, this `seed_index` and `n` 1 makes it again alone. */
@@ -309,6 +464,218 @@ export interface components {
             /** @description The picture in base64, when `response_format` is `b64_json`. */
             b64_json?: string;
         };
+        /** @description The data of an `image_generation.partial_image` event. */
+        PartialImageEvent: {
+            /** @constant */
+            type: "image_generation.partial_image";
+            b64_json: string;
+            /** @description Its place among the partial pictures, from 0. */
+            partial_image_index: number;
+            /** @description The partial picture's own size, as `"WIDTHxHEIGHT"`. */
+            size: string;
+            quality: components["schemas"]["Quality"];
+            /** @constant */
+            background: "opaque";
+            /** @constant */
+            output_format: "webp";
+            /** @description In seconds since 1970. */
+            created_at: number;
+        };
+        /** @description The data of an `image_generation.completed` event, with more than OpenAI's own says. */
+        CompletedImageEvent: {
+            /** @constant */
+            type: "image_generation.completed";
+            b64_json: string;
+            size: string;
+            quality: components["schemas"]["Quality"];
+            /** @constant */
+            background: "opaque";
+            output_format: components["schemas"]["OutputFormat"];
+            /** @description In seconds since 1970. */
+            created_at: number;
+            usage: components["schemas"]["Usage"];
+            /** @description The picture's id, for `GET /v1/images/{id}`. */
+            id: string;
+            generation_id: string;
+            model: string;
+            seed: number;
+            seed_index: number;
+            prompt_truncated: boolean;
+            receipt: components["schemas"]["Receipt"] | null;
+        };
+        /**
+         * @description As requested; without effect here.
+         * @enum {string}
+         */
+        Quality: "auto" | "low" | "medium" | "high" | "xhigh" | "max";
+        /** @description Expected by OpenAI's clients. Nothing is counted in tokens here, so that all are 0; `receipt` says what a picture used. */
+        Usage: {
+            input_tokens: number;
+            input_tokens_details: {
+                image_tokens: number;
+                text_tokens: number;
+            };
+            output_tokens: number;
+            total_tokens: number;
+        };
+        /** @description What was used. */
+        Receipt: {
+            /** @description Time of the devices; work that was shared with other requests counts by its share. */
+            device_seconds: number;
+            /** @description Rows times denoising steps; a picture with guidance has two rows. */
+            row_steps: number;
+            /** @description How many rows a step's batch had in the mean, those of other requests among them. */
+            batch_rows_mean: number;
+            batch_rows_max: number;
+            /** @description The texts had been encoded before, so that it cost nothing this time. */
+            prompt_cached: boolean;
+            /** @description Where it ran. */
+            devices: string[];
+        };
+        /** @description Where the time went, in milliseconds. */
+        Timings: {
+            wait_ms: number;
+            encode_ms: number;
+            denoise_ms: number;
+            decode_ms: number;
+            /** @description The part of the last three in which the model itself was computed. */
+            compute_ms: number;
+        };
+        /** @enum {string} */
+        GenerationState: "queued" | "running" | "succeeded" | "failed" | "cancelled";
+        /** @enum {string} */
+        Priority: "low" | "normal" | "high";
+        /**
+         * @description A request for pictures. What does not apply in its state is `null`; so are, in lists, `queue_position`, `progress` and
+         *     `eta_seconds`, which `GET /v1/generations/{id}` tells.
+         */
+        Generation: {
+            /** @example gen_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f */
+            id: string;
+            /** @constant */
+            object: "generation";
+            state: components["schemas"]["GenerationState"];
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            started_at: string | null;
+            /** Format: date-time */
+            finished_at: string | null;
+            /** @description While it is queued, how many were accepted before it and wait too. The scheduler may choose another order. */
+            queue_position: number | null;
+            progress: components["schemas"]["Progress"] | null;
+            /** @description When it is expected to end, in seconds from now, by what work has cost so far. */
+            eta_seconds: number | null;
+            /** @description How often it was taken up; more than once after a restart of the server. */
+            attempt: number;
+            priority: components["schemas"]["Priority"];
+            /** Format: date-time */
+            deadline: string | null;
+            /** @description After which steps previews are made. */
+            preview_steps: number[];
+            user: string | null;
+            /** @description The model's own name, also when an alias was asked for. */
+            model: string;
+            model_version: string | null;
+            parameters: components["schemas"]["ImageParameters"];
+            /** @description The pictures, once it has succeeded. */
+            images: components["schemas"]["GenerationImage"][];
+            timings: components["schemas"]["GenerationTimings"] | null;
+            receipt: components["schemas"]["Receipt"] | null;
+            error: components["schemas"]["GenerationFailure"] | null;
+        };
+        /** @description Where the time went, in milliseconds; of several pictures the longest in each phase. */
+        GenerationTimings: {
+            queued_ms: number;
+            encode_ms: number;
+            denoise_ms: number;
+            decode_ms: number;
+            /** @description From the request to the stored pictures. */
+            total_ms: number;
+        };
+        /** @description While it runs; steps of all of its pictures together. */
+        Progress: {
+            /** @description How many steps are done. */
+            step: number;
+            steps: number;
+        };
+        GenerationImage: {
+            id: string;
+            index: number;
+            url: string;
+            seed: number;
+            seed_index: number;
+            width: number;
+            height: number;
+            output_format: components["schemas"]["OutputFormat"];
+            size_bytes: number;
+            prompt_truncated: boolean;
+        };
+        GenerationFailure: {
+            /** @enum {string} */
+            code: "unknown_model" | "device_failed" | "generation_failed" | "storage_failed" | "server_failed";
+            message: string;
+        };
+        GenerationList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["Generation"][];
+            /** @description The `cursor` of the next page; `null` on the last one. */
+            next_cursor: string | null;
+        };
+        /** @description The data of a server-sent event; the event's name is `type`, its id is `id`. */
+        GenerationEvent: components["schemas"]["QueuedEvent"] | components["schemas"]["StartedEvent"] | components["schemas"]["StepEvent"] | components["schemas"]["PreviewEvent"] | components["schemas"]["FinalEvent"];
+        EventCommon: {
+            /** @description Grows within a generation. */
+            id: number;
+            generation_id: string;
+            /** Format: date-time */
+            at: string;
+        };
+        /** @description It was accepted, or has to start again after a restart of the server. */
+        QueuedEvent: {
+            /** @constant */
+            type: "queued";
+            queue_position: number;
+        } & components["schemas"]["EventCommon"];
+        StartedEvent: {
+            /** @constant */
+            type: "started";
+        } & components["schemas"]["EventCommon"];
+        StepEvent: {
+            /** @constant */
+            type: "step";
+            /** @description Which of its pictures, from 0. */
+            image: number;
+            /** @description How many steps are done. */
+            step: number;
+            steps: number;
+            /** @description When this picture is expected to be done, in seconds from then. */
+            eta_seconds: number;
+            /** @description How many rows the step's batch had, those of other requests among them. */
+            batch_rows: number;
+        } & components["schemas"]["EventCommon"];
+        PreviewEvent: {
+            /** @constant */
+            type: "preview";
+            /** @description Which of its pictures, from 0. */
+            image: number;
+            /** @description After how many steps. */
+            step: number;
+            steps: number;
+            /** @description Where its bytes are, until an hour after the generation's end. */
+            url: string;
+            width: number;
+            height: number;
+            /** @constant */
+            output_format: "webp";
+        } & components["schemas"]["EventCommon"];
+        /** @description Nothing follows. */
+        FinalEvent: {
+            /** @enum {string} */
+            type: "succeeded" | "failed" | "cancelled";
+            generation: components["schemas"]["Generation"];
+        } & components["schemas"]["EventCommon"];
         Image: {
             id: string;
             /** @constant */
@@ -334,25 +701,18 @@ export interface components {
             /** @description Changes whenever the model's configuration or weights change. */
             model_version: string;
             prompt_truncated: boolean;
-            /** @description Where the time went, in milliseconds. */
-            timings: {
-                wait_ms: number;
-                encode_ms: number;
-                denoise_ms: number;
-                decode_ms: number;
-                /** @description The part of the last three in which the model itself was computed. */
-                compute_ms: number;
-            };
+            timings: components["schemas"]["Timings"];
+            /** @description What this picture used; `null` for pictures that were made before receipts were kept. */
+            receipt: components["schemas"]["Receipt"] | null;
             parameters: components["schemas"]["ImageParameters"];
         };
-        /** @description A body for `POST /v1/images/generations` that makes this picture again, alone. */
+        /** @description A body for `POST /v1/generations` or `POST /v1/images/generations` that makes this again. */
         ImageParameters: {
             model: string;
             prompt: string;
             negative_prompt: string;
             size: string;
-            /** @constant */
-            n: 1;
+            n: number;
             seed: number;
             seed_index: number;
             steps: number;
@@ -383,6 +743,13 @@ export interface components {
             aliases: string[];
             /** @description Changes whenever the model's configuration or weights change. */
             version: string;
+            /**
+             * @description An unloaded model is loaded by the first request for it, which takes that much longer.
+             * @enum {string}
+             */
+            state: "loaded" | "unloaded";
+            /** @description Of its weights. */
+            size_bytes: number;
             /** @description Side of the square that `size` `"auto"` means, in pixels. */
             base_size: number;
             /** @description The sizes that the model works at, as `"WIDTHxHEIGHT"`. */
@@ -410,7 +777,7 @@ export interface components {
                  * @description Stable, for programs.
                  * @enum {string}
                  */
-                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "host_not_allowed" | "origin_not_allowed" | "unknown_url" | "model_not_found" | "image_not_found" | "method_not_allowed" | "request_timeout" | "generation_cancelled" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
+                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "host_not_allowed" | "origin_not_allowed" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
                 request_id: string;
             };
         };
@@ -447,7 +814,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description There is no such model, picture or address. */
+        /** @description There is no such model, generation, picture or address. */
         NotFound: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -465,6 +832,52 @@ export interface components {
                  *       }
                  *     }
                  */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description The `Idempotency-Key` stands for a generation that was deleted since. */
+        Gone: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description The body is larger than the server reads. */
+        BodyTooLarge: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description The body is not `application/json`. */
+        UnsupportedMediaType: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description The `Idempotency-Key` belongs to another request. */
+        KeyConflict: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description More work waits already than would be done within the time that may be waited. */
+        QueueFull: {
+            headers: {
+                "retry-after": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
                 "application/json": components["schemas"]["Error"];
             };
         };
@@ -492,6 +905,18 @@ export interface components {
     };
     parameters: {
         /**
+         * @description A name for this request, unique to it (a UUID is fine), valid for 24 hours. A second request with the same key and
+         *     the same body gets what became of the first one (the same pictures, also where the server picked the seed, or the
+         *     same failure), waits for it if need be, and is marked `idempotency-replayed: true`; with another body it is refused.
+         * @example 7b1f6a52-3c0e-4f0e-9a55-2f3f6a6b1c11
+         */
+        IdempotencyKey: string;
+        /**
+         * @description The generation's id, as `POST /v1/generations` or `POST /v1/images/generations` gave it.
+         * @example gen_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+         */
+        GenerationId: string;
+        /**
          * @description The picture's id, as `POST /v1/images/generations` gave it.
          * @example img_4m2v9k0q7t1x8c5z3b6n
          */
@@ -503,6 +928,12 @@ export interface components {
         RequestId: string;
         /** @description Seconds to wait before another attempt. */
         RetryAfter: number;
+        /** @description Present, and `true`, when an earlier request with this key asked for this. */
+        IdempotencyReplayed: "true";
+        /** @description Where the generation is. */
+        Location: string;
+        /** @description The preference that was heeded, such as `wait=30`. */
+        PreferenceApplied: string;
         /** @description The SHA-256 of the bytes, quoted. */
         ETag: string;
         /** @description Always `private, max-age=31536000, immutable`. */
@@ -510,9 +941,32 @@ export interface components {
     };
     pathItems: never;
 }
+export type SchemaPictureRequest = components['schemas']['PictureRequest'];
 export type SchemaGenerateImagesRequest = components['schemas']['GenerateImagesRequest'];
+export type SchemaCreateGenerationRequest = components['schemas']['CreateGenerationRequest'];
 export type SchemaGeneratedImages = components['schemas']['GeneratedImages'];
 export type SchemaGeneratedImage = components['schemas']['GeneratedImage'];
+export type SchemaPartialImageEvent = components['schemas']['PartialImageEvent'];
+export type SchemaCompletedImageEvent = components['schemas']['CompletedImageEvent'];
+export type SchemaQuality = components['schemas']['Quality'];
+export type SchemaUsage = components['schemas']['Usage'];
+export type SchemaReceipt = components['schemas']['Receipt'];
+export type SchemaTimings = components['schemas']['Timings'];
+export type SchemaGenerationState = components['schemas']['GenerationState'];
+export type SchemaPriority = components['schemas']['Priority'];
+export type SchemaGeneration = components['schemas']['Generation'];
+export type SchemaGenerationTimings = components['schemas']['GenerationTimings'];
+export type SchemaProgress = components['schemas']['Progress'];
+export type SchemaGenerationImage = components['schemas']['GenerationImage'];
+export type SchemaGenerationFailure = components['schemas']['GenerationFailure'];
+export type SchemaGenerationList = components['schemas']['GenerationList'];
+export type SchemaGenerationEvent = components['schemas']['GenerationEvent'];
+export type SchemaEventCommon = components['schemas']['EventCommon'];
+export type SchemaQueuedEvent = components['schemas']['QueuedEvent'];
+export type SchemaStartedEvent = components['schemas']['StartedEvent'];
+export type SchemaStepEvent = components['schemas']['StepEvent'];
+export type SchemaPreviewEvent = components['schemas']['PreviewEvent'];
+export type SchemaFinalEvent = components['schemas']['FinalEvent'];
 export type SchemaImage = components['schemas']['Image'];
 export type SchemaImageParameters = components['schemas']['ImageParameters'];
 export type SchemaOutputFormat = components['schemas']['OutputFormat'];
@@ -523,11 +977,21 @@ export type SchemaError = components['schemas']['Error'];
 export type ResponseBadRequest = components['responses']['BadRequest'];
 export type ResponseForbidden = components['responses']['Forbidden'];
 export type ResponseNotFound = components['responses']['NotFound'];
+export type ResponseGone = components['responses']['Gone'];
+export type ResponseBodyTooLarge = components['responses']['BodyTooLarge'];
+export type ResponseUnsupportedMediaType = components['responses']['UnsupportedMediaType'];
+export type ResponseKeyConflict = components['responses']['KeyConflict'];
+export type ResponseQueueFull = components['responses']['QueueFull'];
 export type ResponseUnavailable = components['responses']['Unavailable'];
 export type ResponseFailure = components['responses']['Failure'];
+export type ParameterIdempotencyKey = components['parameters']['IdempotencyKey'];
+export type ParameterGenerationId = components['parameters']['GenerationId'];
 export type ParameterImageId = components['parameters']['ImageId'];
 export type HeaderRequestId = components['headers']['RequestId'];
 export type HeaderRetryAfter = components['headers']['RetryAfter'];
+export type HeaderIdempotencyReplayed = components['headers']['IdempotencyReplayed'];
+export type HeaderLocation = components['headers']['Location'];
+export type HeaderPreferenceApplied = components['headers']['PreferenceApplied'];
 export type HeaderETag = components['headers']['ETag'];
 export type HeaderCacheControl = components['headers']['CacheControl'];
 export type $defs = Record<string, never>;
@@ -542,7 +1006,7 @@ export interface operations {
                  *     same failure), waits for it if need be, and is marked `idempotency-replayed: true`; with another body it is refused.
                  * @example 7b1f6a52-3c0e-4f0e-9a55-2f3f6a6b1c11
                  */
-                "Idempotency-Key"?: string;
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path?: never;
             cookie?: never;
@@ -553,16 +1017,16 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The pictures are stored. */
+            /** @description The pictures are stored, or, with `stream`, the events until then. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
-                    /** @description Present, and `true`, when an earlier request with this key asked for these pictures. */
-                    "idempotency-replayed"?: "true";
+                    "idempotency-replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["GeneratedImages"];
+                    "text/event-stream": unknown;
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -577,8 +1041,183 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
-            /** @description The body is larger than the server reads. */
-            413: {
+            410: components["responses"]["Gone"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["KeyConflict"];
+            429: components["responses"]["QueueFull"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listGenerations: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many at most.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description The `next_cursor` of the page before. */
+                cursor?: string;
+                /** @description Only those in this state. */
+                state?: components["schemas"]["GenerationState"];
+                /** @description Only those of this model, by its name or an alias; models that are no longer served count too. */
+                model?: string;
+                /**
+                 * @description Only those accepted at this time or later.
+                 * @example 2026-01-01T12:00:00Z
+                 */
+                created_after?: string;
+                /** @description Only those accepted before this time. */
+                created_before?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GenerationList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    createGeneration: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description A name for this request, unique to it (a UUID is fine), valid for 24 hours. A second request with the same key and
+                 *     the same body gets what became of the first one (the same pictures, also where the server picked the seed, or the
+                 *     same failure), waits for it if need be, and is marked `idempotency-replayed: true`; with another body it is refused.
+                 * @example 7b1f6a52-3c0e-4f0e-9a55-2f3f6a6b1c11
+                 */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description Preferences, of which `wait=SECONDS` is known here; others are ignored, as RFC 7240 has it.
+                 * @example wait=30
+                 */
+                Prefer?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateGenerationRequest"];
+            };
+        };
+        responses: {
+            /** @description It has ended within the time that `Prefer` gave it; `state` tells how. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    location: components["headers"]["Location"];
+                    "preference-applied": components["headers"]["PreferenceApplied"];
+                    "idempotency-replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Generation"];
+                };
+            };
+            /** @description It is stored and will be carried out. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    location: components["headers"]["Location"];
+                    "preference-applied": components["headers"]["PreferenceApplied"];
+                    "idempotency-replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Generation"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            410: components["responses"]["Gone"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["KeyConflict"];
+            429: components["responses"]["QueueFull"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    getGeneration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The generation's id, as `POST /v1/generations` or `POST /v1/images/generations` gave it.
+                 * @example gen_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["GenerationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The generation. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Generation"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    deleteGeneration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The generation's id, as `POST /v1/generations` or `POST /v1/images/generations` gave it.
+                 * @example gen_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["GenerationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone, and so are its pictures, previews and events. */
+            204: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description The generation has not ended yet; cancel it first. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -586,8 +1225,96 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
-            /** @description The body is not `application/json`. */
-            415: {
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    cancelGeneration: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description A name for this request, unique to it (a UUID is fine), valid for 24 hours. A second request with the same key and
+                 *     the same body gets what became of the first one (the same pictures, also where the server picked the seed, or the
+                 *     same failure), waits for it if need be, and is marked `idempotency-replayed: true`; with another body it is refused.
+                 * @example 7b1f6a52-3c0e-4f0e-9a55-2f3f6a6b1c11
+                 */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /**
+                 * @description The generation's id, as `POST /v1/generations` or `POST /v1/images/generations` gave it.
+                 * @example gen_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["GenerationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The generation, which has ended now. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "idempotency-replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Generation"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["KeyConflict"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    streamGenerationEvents: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The id of the last event that the client has seen.
+                 * @example 17
+                 */
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                /**
+                 * @description The generation's id, as `POST /v1/generations` or `POST /v1/images/generations` gave it.
+                 * @example gen_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["GenerationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description The client has seen all there will ever be. */
+            204: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description The client's `Accept` has no room for `text/event-stream`. */
+            406: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -595,25 +1322,44 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
-            /** @description The `Idempotency-Key` belongs to a request with another body. */
-            422: {
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    getGenerationPreview: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The generation's id, as `POST /v1/generations` or `POST /v1/images/generations` gave it.
+                 * @example gen_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["GenerationId"];
+                /**
+                 * @description The id of the `preview` event.
+                 * @example 9
+                 */
+                number: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The preview. */
+            200: {
                 headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "cache-control": components["headers"]["CacheControl"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Error"];
+                    "image/webp": unknown;
                 };
             };
-            /** @description Too many generations wait already. */
-            429: {
-                headers: {
-                    "retry-after": components["headers"]["RetryAfter"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -833,6 +1579,27 @@ export interface operations {
                 };
             };
             503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    getMetrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Queue depth and age, devices, batch rows, the prompt cache, and the durations of requests by route and status. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": unknown;
+                };
+            };
             default: components["responses"]["Failure"];
         };
     };

@@ -1,26 +1,56 @@
 /** What the routes work with. */
-import type { FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import type { Config } from '../../config.ts'
+import type { FailedGeneration } from '../../generation/generation.ts'
 import type { GenerationService } from '../../generation/service.ts'
 import type { Contract } from '../contract.ts'
+import { ApiError } from '../errors.ts'
 import type { Lifecycle } from '../lifecycle.ts'
+import type { Metrics } from '../metrics.ts'
+import { describeValue } from '../validation.ts'
 
 export interface RouteDependencies {
   readonly generation: GenerationService
   readonly config: Config
   readonly contract: Contract
   readonly lifecycle: Lifecycle
+  readonly metrics: Metrics
   readonly startedAt: Date
+  /** After how long a silent stream of events is given a comment. */
+  readonly keepAliveMs: number
 }
 
 export const asUnixSeconds = (date: Date): number => Math.floor(date.getTime() / 1000)
 
-/** @returns where the picture's bytes are: under the public address, else under the one that this client used */
-export function imageUrl(
-  request: FastifyRequest,
-  { publicUrl }: Pick<Config, 'publicUrl'>,
-  imageId: string,
-): string {
-  const base = publicUrl === '' ? `http://${request.host}` : publicUrl
-  return `${base}/v1/images/${imageId}/content`
+type Addressed = Pick<FastifyRequest, 'host'>
+
+/** @returns where this service is: its public address, else the one that this client used */
+export function addressOf({ host }: Addressed, { publicUrl }: Pick<Config, 'publicUrl'>): string {
+  return publicUrl === '' ? `http://${host}` : publicUrl
+}
+
+/** @returns where the picture's bytes are */
+export function imageUrl(request: Addressed, config: Pick<Config, 'publicUrl'>, imageId: string): string {
+  return `${addressOf(request, config)}/v1/images/${imageId}/content`
+}
+
+export function generationUrl(request: Addressed, config: Pick<Config, 'publicUrl'>, id: string): string {
+  return `${addressOf(request, config)}/v1/generations/${id}`
+}
+
+export function generationNotFound(id: string): ApiError {
+  const message = `id: expected a generation's id, got ${describeValue(id)}; there is no such generation`
+  return new ApiError('generation_not_found', message, { param: 'id' })
+}
+
+/** The device's own words are for the log; the client can only try again. */
+export function asFailure({ id, error }: FailedGeneration, log: FastifyBaseLogger): ApiError {
+  log.error({ generationId: id, failure: error }, 'generation failed')
+  const message = 'The picture could not be made; the log has the details under the request id'
+  return new ApiError('generation_failed', message)
+}
+
+export function idempotencyKeyOf({ headers }: Pick<FastifyRequest, 'headers'>): string | undefined {
+  const value = headers['idempotency-key']
+  return Array.isArray(value) ? value.join(', ') : value
 }

@@ -6,6 +6,7 @@ import type { Handler } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import { describeValue } from '../validation.ts'
 import { asUnixSeconds, imageUrl, type RouteDependencies } from './dependencies.ts'
+import { describeParameters, describeReceipt } from './describe-generation.ts'
 
 type Service = RouteDependencies['generation']
 
@@ -23,7 +24,7 @@ async function findImage(service: Service, id: string): Promise<ImageRecord> {
 export function getImage({ generation: service, config }: RouteDependencies): Handler<'getImage'> {
   return async (request) => {
     const image = await findImage(service, request.params.id)
-    const { parameters, timings } = image
+    const { parameters, timings, receipt } = image
     return {
       id: image.id,
       object: 'image',
@@ -47,21 +48,8 @@ export function getImage({ generation: service, config }: RouteDependencies): Ha
         decode_ms: timings.decodeMs,
         compute_ms: timings.computeMs,
       },
-      parameters: {
-        model: parameters.model,
-        prompt: parameters.prompt,
-        negative_prompt: parameters.negativePrompt,
-        size: `${parameters.width}x${parameters.height}`,
-        n: 1,
-        seed: image.seed,
-        seed_index: image.seedIndex,
-        steps: parameters.steps,
-        guidance_scale: parameters.guidanceScale,
-        scheduler: parameters.scheduler,
-        clean_caption: parameters.cleanCaption,
-        output_format: parameters.format,
-        output_compression: parameters.compression,
-      },
+      receipt: receipt ? describeReceipt({ ...receipt, devices: [receipt.device] }) : null,
+      parameters: describeParameters(parameters, { n: 1, seedIndex: image.seedIndex }),
     }
   }
 }

@@ -16,6 +16,8 @@ function describeModel(
     owned_by: 'atelier',
     aliases: model === generation.models[0] ? [...config.modelAliases] : [],
     version: model.version,
+    state: model.state,
+    size_bytes: model.sizeBytes,
     base_size: model.baseSize,
     buckets: model.buckets.map(({ width, height }) => `${width}x${height}`),
     default_scheduler: model.defaultScheduler,

@@ -1,4 +1,4 @@
-/** `/livez`, `/readyz` and `/openapi.yaml`: the server about itself. */
+/** `/livez`, `/readyz`, `/metrics` and `/openapi.yaml`: the server about itself. */
 import type { Handler } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import type { RouteDependencies } from './dependencies.ts'
@@ -13,6 +13,10 @@ export function getReadiness({ generation }: RouteDependencies): Handler<'getRea
       throw new ApiError('not_ready', 'The service is starting', { headers: { 'retry-after': '1' } })
     return { status: 'ready' }
   }
+}
+
+export function getMetrics({ metrics }: RouteDependencies): Handler<'getMetrics'> {
+  return async (_request, reply) => reply.type(metrics.contentType).send(await metrics.render())
 }
 
 export function getContract({ contract }: RouteDependencies): Handler<'getContract'> {

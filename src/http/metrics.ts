@@ -1,0 +1,146 @@
+/** What Prometheus is told: how long requests took, and the service's figures as they stand when it asks. */
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { GenerationMetrics, GenerationService } from '../generation/service.ts'
+
+type Service = Pick<GenerationService, 'metrics' | 'models'>
+
+export interface Metrics {
+  readonly contentType: string
+  observeRequest(request: { method: string; route: string; status: number }, seconds: number): void
+  render(): Promise<string>
+}
+
+export function createMetrics(service: Service): Metrics {
+  const requests = new Registry()
+  const durations = new Histogram({
+    name: 'atelier_http_request_duration_seconds',
+    help: 'From the head of a request to the end of its answer.',
+    labelNames: ['method', 'route', 'status'],
+    buckets: [0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600],
+    registers: [requests],
+  })
+  return {
+    contentType: requests.contentType,
+    observeRequest: (labels, seconds) => durations.observe(labels, seconds),
+    async render() {
+      const families = describe(await service.metrics(), service.models)
+      return Registry.merge([requests, collect(families)]).metrics()
+    },
+  }
+}
+
+type Labels = Readonly<Record<string, string>>
+
+interface Family {
+  readonly type: 'gauge' | 'counter'
+  readonly name: string
+  readonly help: string
+  readonly samples: readonly (readonly [labels: Labels, value: number])[]
+}
+
+function collect(families: readonly Family[]): Registry {
+  const registry = new Registry()
+  for (const { type, name, help, samples } of families) {
+    const labelNames = Object.keys(samples[0]?.[0] ?? {})
+    const options = { name: `atelier_${name}`, help, labelNames, registers: [registry] }
+    const metric = type === 'gauge' ? new Gauge(options) : new Counter(options)
+    for (const [labels, value] of samples) metric.inc(labels, value)
+  }
+  return registry
+}
+
+function describe(figures: GenerationMetrics, models: Service['models']): Family[] {
+  const { queued, running, totals, devices } = figures
+  const one = (value: number): Family['samples'] => [[{}, value]]
+  const perDevice = (value: (device: (typeof devices)[number]) => number): Family['samples'] =>
+    devices.map((device) => [{ device: device.name }, value(device)])
+  const gauge = (name: string, help: string, samples: Family['samples']): Family => ({
+    type: 'gauge',
+    name,
+    help,
+    samples,
+  })
+  const counter = (name: string, help: string, samples: Family['samples']): Family => ({
+    type: 'counter',
+    name: `${name}_total`,
+    help,
+    samples,
+  })
+  return [
+    gauge('generations', 'Generations that have not ended.', [
+      [{ state: 'queued' }, queued],
+      [{ state: 'running' }, running],
+    ]),
+    gauge(
+      'queue_oldest_age_seconds',
+      'How long the one that waits longest has waited.',
+      one(figures.oldestQueuedSeconds),
+    ),
+    gauge(
+      'expected_work_seconds',
+      'Device time of all that waits and runs.',
+      one(figures.expectedWorkSeconds),
+    ),
+    gauge('expected_wait_seconds', 'What a new request would wait.', one(figures.expectedWaitSeconds)),
+    counter(
+      'generations_ended',
+      'Generations by how they ended; refused are those for which the queue was too long.',
+      (['succeeded', 'failed', 'cancelled', 'refused'] as const).map((outcome) => [
+        { outcome },
+        totals[outcome],
+      ]),
+    ),
+    counter('images', 'Pictures that were stored.', one(totals.images)),
+    counter('device_seconds', 'Device time that stored pictures used.', one(totals.deviceSeconds)),
+    counter('row_steps', 'Rows times steps of stored pictures.', one(totals.rowSteps)),
+    gauge(
+      'model_loaded',
+      'Whether some device holds the model.',
+      models.map(({ name, state }) => [{ model: name }, state === 'loaded' ? 1 : 0]),
+    ),
+    gauge(
+      'device_state',
+      'The state that a device is in is 1.',
+      devices.flatMap(({ name, state }) =>
+        (['starting', 'ready', 'restarting'] as const).map(
+          (known) => [{ device: name, state: known }, state === known ? 1 : 0] as const,
+        ),
+      ),
+    ),
+    gauge(
+      'device_requests',
+      'Pictures that wait or run on a device.',
+      perDevice(({ requests }) => requests),
+    ),
+    gauge(
+      'device_backlog_seconds',
+      'Expected device time of those.',
+      perDevice(({ load }) => load.backlogMs / 1000),
+    ),
+    gauge(
+      'device_batch_rows',
+      'Rows of the last denoising batch.',
+      perDevice(({ load }) => load.batchRows),
+    ),
+    counter(
+      'device_units_of_work',
+      'Calls that a device made.',
+      perDevice(({ load }) => load.unitsOfWork),
+    ),
+    counter(
+      'text_encodings',
+      'Texts that were encoded.',
+      perDevice(({ load }) => load.textEncodings),
+    ),
+    counter(
+      'prompt_cache_hits',
+      'Texts that had been encoded before.',
+      perDevice(({ load }) => load.promptCacheHits),
+    ),
+    gauge(
+      'prompt_cache_bytes',
+      'Memory of the prompt cache.',
+      perDevice(({ load }) => load.promptCacheBytes),
+    ),
+  ]
+}

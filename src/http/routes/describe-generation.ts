@@ -1,0 +1,117 @@
+/** A generation, and what its pictures took and used, as the contract has them. */
+import type { FastifyRequest } from 'fastify'
+import type {
+  Generation,
+  GenerationReceipt,
+  GenerationStatus,
+  ImageRecord,
+  SucceededGeneration,
+} from '../../generation/generation.ts'
+import type { GenerationParameters } from '../../generation/parameters.ts'
+import type {
+  SchemaGeneration,
+  SchemaGenerationImage,
+  SchemaImageParameters,
+  SchemaGenerationTimings,
+  SchemaReceipt,
+} from '../../sdk/schema.ts'
+import { imageUrl, type RouteDependencies } from './dependencies.ts'
+
+type Request = Pick<FastifyRequest, 'host'>
+type Links = Pick<RouteDependencies, 'config'>
+
+/** @param generation where it stands counts only where the service told it, so not in lists */
+export function describeGeneration(
+  generation: Generation | GenerationStatus,
+  request: Request,
+  { config }: Links,
+): SchemaGeneration {
+  const { parameters } = generation
+  const live: Partial<GenerationStatus> = generation
+  const succeeded = generation.state === 'succeeded' ? generation : undefined
+  return {
+    id: generation.id,
+    object: 'generation',
+    state: generation.state,
+    created_at: generation.createdAt.toISOString(),
+    started_at: 'startedAt' in generation ? generation.startedAt.toISOString() : null,
+    finished_at: 'finishedAt' in generation ? generation.finishedAt.toISOString() : null,
+    queue_position: live.queuePosition ?? null,
+    progress: live.progress ? { step: live.progress.step, steps: live.progress.steps } : null,
+    eta_seconds: live.etaSeconds ?? null,
+    attempt: generation.attempt,
+    priority: generation.priority,
+    deadline: generation.deadline?.toISOString() ?? null,
+    preview_steps: [...generation.previewSteps],
+    user: generation.user ?? null,
+    model: parameters.model,
+    model_version: succeeded?.modelVersion ?? null,
+    parameters: describeParameters(parameters),
+    images: succeeded?.images.map((image) => describeGenerationImage(image, request, { config })) ?? [],
+    timings: succeeded ? describeTimings(succeeded.timings) : null,
+    receipt: succeeded?.receipt ? describeReceipt(succeeded.receipt) : null,
+    error: generation.state === 'failed' ? { ...generation.error } : null,
+  }
+}
+
+/** @returns a body that asks for the same pictures again */
+export function describeParameters(
+  parameters: GenerationParameters,
+  { n = parameters.count, seedIndex = parameters.seedIndex }: { n?: number; seedIndex?: number } = {},
+): SchemaImageParameters {
+  return {
+    model: parameters.model,
+    prompt: parameters.prompt,
+    negative_prompt: parameters.negativePrompt,
+    size: `${parameters.width}x${parameters.height}`,
+    n,
+    seed: parameters.seed,
+    seed_index: seedIndex,
+    steps: parameters.steps,
+    guidance_scale: parameters.guidanceScale,
+    scheduler: parameters.scheduler,
+    clean_caption: parameters.cleanCaption,
+    output_format: parameters.format,
+    output_compression: parameters.compression,
+  }
+}
+
+function describeGenerationImage(
+  image: ImageRecord,
+  request: Request,
+  { config }: Links,
+): SchemaGenerationImage {
+  return {
+    id: image.id,
+    index: image.index,
+    url: imageUrl(request, config, image.id),
+    seed: image.seed,
+    seed_index: image.seedIndex,
+    width: image.width,
+    height: image.height,
+    output_format: image.format,
+    size_bytes: image.sizeBytes,
+    prompt_truncated: image.promptTruncated,
+  }
+}
+
+export function describeReceipt({ deviceMs, ...receipt }: GenerationReceipt): SchemaReceipt {
+  return {
+    device_seconds: deviceMs / 1000,
+    row_steps: receipt.rowSteps,
+    batch_rows_mean: receipt.meanBatchRows,
+    batch_rows_max: receipt.maxBatchRows,
+    prompt_cached: receipt.promptCached,
+    devices: [...receipt.devices],
+  }
+}
+
+function describeTimings(timings: SucceededGeneration['timings']): SchemaGenerationTimings {
+  return {
+    queued_ms: timings.queuedMs,
+    encode_ms: timings.encodeMs,
+    denoise_ms: timings.denoiseMs,
+    decode_ms: timings.decodeMs,
+    total_ms: timings.totalMs,
+  }
+}

@@ -1,0 +1,152 @@
+/** `/v1/generations` and what can be done with one: ask, look, list, cancel, delete. */
+import type { FastifyReply } from 'fastify'
+import type { Generation } from '../../generation/generation.ts'
+import type { CreateOptions } from '../../generation/service.ts'
+import type { SchemaCreateGenerationRequest } from '../../sdk/schema.ts'
+import { withDefaults, type ContractRequest, type Handler } from '../contract.ts'
+import { ApiError } from '../errors.ts'
+import { clientGone } from '../lifecycle.ts'
+import { aliasedModel, readParameters } from '../limits.ts'
+import { readWait } from '../prefer.ts'
+import { describeValue } from '../validation.ts'
+import {
+  generationNotFound,
+  generationUrl,
+  idempotencyKeyOf,
+  type RouteDependencies,
+} from './dependencies.ts'
+import { describeGeneration } from './describe-generation.ts'
+
+export function createGeneration(dependencies: RouteDependencies): Handler<'createGeneration'> {
+  const { generation: service, config, contract } = dependencies
+  return async (request, reply) => {
+    const { body } = request
+    const parameters = readParameters(body, { contract, config, models: service.models })
+    const gone = clientGone(reply)
+    const { generation, replayed } = await service.create(parameters, {
+      ...readWishes(body, dependencies),
+      requestId: request.id,
+      user: body.user || undefined,
+      idempotencyKey: idempotencyKeyOf(request),
+      idempotencyBody: body,
+      idempotencyOperation: 'createGeneration',
+    })
+    const { id } = generation
+    request.log.info({ generationId: id, replayed }, 'generation accepted')
+    const waitSeconds = readWait(request.headers.prefer)
+    reply.header('location', generationUrl(request, config, id))
+    if (replayed) reply.header('idempotency-replayed', 'true')
+    if (waitSeconds !== undefined) {
+      reply.header('preference-applied', `wait=${waitSeconds}`)
+      if (await endsWithin(waitSeconds, id, gone, dependencies)) reply.code(200)
+      else reply.code(202)
+    } else reply.code(202)
+    return describeGeneration((await service.get(id)) ?? generation, request, dependencies)
+  }
+}
+
+function readWishes(
+  body: SchemaCreateGenerationRequest,
+  { contract }: RouteDependencies,
+): Pick<CreateOptions, 'priority' | 'deadline' | 'previews'> {
+  const { priority } = withDefaults(contract, 'CreateGenerationRequest', body, ['priority'])
+  return {
+    priority,
+    deadline: body.deadline == null ? undefined : readTime(body.deadline, 'deadline'),
+    previews: body.preview_every == null ? undefined : { everySteps: body.preview_every },
+  }
+}
+
+/** @throws {ApiError} for what RFC 3339 allows and no Date holds: leap seconds */
+function readTime(text: string, param: string): Date {
+  const time = new Date(text)
+  if (!Number.isNaN(time.getTime())) return time
+  const message = `${param}: expected a time without leap seconds, got ${describeValue(text)}`
+  throw new ApiError('invalid_value', message, { param })
+}
+
+/** Also false when the client leaves or the server shuts down, which changes nothing for the generation. */
+async function endsWithin(
+  seconds: number,
+  id: string,
+  gone: AbortSignal,
+  { generation: service, lifecycle }: RouteDependencies,
+): Promise<boolean> {
+  const signal = AbortSignal.any([gone, lifecycle.drained, AbortSignal.timeout(seconds * 1000)])
+  try {
+    await service.settled(id, { signal })
+    return true
+  } catch (error) {
+    if (signal.aborted) return false
+    throw error
+  }
+}
+
+export function listGenerations(dependencies: RouteDependencies): Handler<'listGenerations'> {
+  const { generation: service, config } = dependencies
+  return async (request) => {
+    const { limit, cursor, state, model, created_after, created_before } = request.query
+    const page = await service.list({
+      limit,
+      cursor,
+      state,
+      model: model === undefined ? undefined : aliasedModel(model, service.models, config.modelAliases),
+      createdAfter: created_after === undefined ? undefined : readTime(created_after, 'created_after'),
+      createdBefore: created_before === undefined ? undefined : readTime(created_before, 'created_before'),
+    })
+    return {
+      object: 'list',
+      data: page.data.map((generation) => describeGeneration(generation, request, dependencies)),
+      next_cursor: page.nextCursor ?? null,
+    }
+  }
+}
+
+export function getGeneration(dependencies: RouteDependencies): Handler<'getGeneration'> {
+  return async (request) => {
+    const { id } = request.params
+    const generation = await dependencies.generation.get(id)
+    if (!generation) throw generationNotFound(id)
+    return describeGeneration(generation, request, dependencies)
+  }
+}
+
+export function cancelGeneration(dependencies: RouteDependencies): Handler<'cancelGeneration'> {
+  const { generation: service } = dependencies
+  return async (request, reply) => {
+    refuseBody(request)
+    const { id } = request.params
+    const key = idempotencyKeyOf(request)
+    const cancel = async () => {
+      if (!(await service.cancel(id))) throw generationNotFound(id)
+      return id
+    }
+    if (key === undefined) await cancel()
+    else {
+      const call = { key, operation: 'cancelGeneration', body: { id } }
+      const { replayed } = await service.once(call, cancel)
+      if (replayed) reply.header('idempotency-replayed', 'true')
+    }
+    const generation: Generation | undefined = await service.get(id)
+    if (!generation) throw generationNotFound(id)
+    return describeGeneration(generation, request, dependencies)
+  }
+}
+
+export function deleteGeneration({ generation: service }: RouteDependencies): Handler<'deleteGeneration'> {
+  return async (request, reply): Promise<FastifyReply> => {
+    refuseBody(request)
+    const { id } = request.params
+    if (!(await service.delete(id))) throw generationNotFound(id)
+    return reply.code(204).send()
+  }
+}
+
+/** An empty object is what clients send that cannot send nothing. */
+function refuseBody({ body }: ContractRequest<'cancelGeneration' | 'deleteGeneration'>): void {
+  const came: unknown = body
+  if (came == null || (typeof came === 'object' && Object.keys(came).length === 0)) return
+  throw new ApiError('unknown_parameter', `body: expected nothing, got ${describeValue(came)}`, {
+    param: 'body',
+  })
+}

@@ -1,0 +1,147 @@
+/** The client's face of `/v1/generations`. */
+import type { Client } from 'openapi-fetch'
+import { expectSuccess, unwrap, withKey, withSignal, type RequestOptions } from './calls.ts'
+import { AtelierError } from './errors.ts'
+import { backoffMs, sleep } from './retry.ts'
+import type {
+  operations,
+  paths,
+  SchemaCreateGenerationRequest,
+  SchemaFinalEvent,
+  SchemaGeneration,
+  SchemaGenerationEvent,
+  SchemaGenerationList,
+} from './schema.ts'
+import { readMessages } from './server-sent-events.ts'
+
+export interface CreateOptions extends RequestOptions {
+  /** With a key (a UUID, new for each generation wanted) a broken connection is tried again, and nothing is made twice. */
+  readonly idempotencyKey?: string | undefined
+  /** For how long to wait for the end, 600 seconds at most; the answer comes at once when left out. */
+  readonly waitSeconds?: number | undefined
+}
+
+export interface EventsOptions extends RequestOptions {
+  /** The id of the last event that is known already. */
+  readonly afterEventId?: number | undefined
+}
+
+export type ListFilters = NonNullable<operations['listGenerations']['parameters']['query']>
+
+export interface Generations {
+  /** @throws {AtelierError} */
+  create(request: SchemaCreateGenerationRequest, options?: CreateOptions): Promise<SchemaGeneration>
+  /** @throws {AtelierError} */
+  retrieve(id: string, options?: RequestOptions): Promise<SchemaGeneration>
+  /** All of them, newest first; pages are fetched as they are needed. @throws {AtelierError} */
+  list(filters?: ListFilters, options?: RequestOptions): AsyncGenerator<SchemaGeneration, void, undefined>
+  /** One page. @throws {AtelierError} */
+  page(filters?: ListFilters, options?: RequestOptions): Promise<SchemaGenerationList>
+  /** Ends it unless it has ended. @throws {AtelierError} */
+  cancel(
+    id: string,
+    options?: RequestOptions & Pick<CreateOptions, 'idempotencyKey'>,
+  ): Promise<SchemaGeneration>
+  /** Removes one that has ended, with its pictures. @throws {AtelierError} */
+  delete(id: string, options?: RequestOptions): Promise<void>
+  /**
+   * What happens to it, up to its end, each event once and in order; a connection that breaks is taken up again where it was.
+   * @throws {AtelierError}
+   */
+  events(id: string, options?: EventsOptions): AsyncGenerator<SchemaGenerationEvent, void, undefined>
+  /** The generation once it has ended, in whichever way. @throws {AtelierError} */
+  wait(id: string, options?: RequestOptions): Promise<SchemaGeneration>
+}
+
+interface Patience {
+  /** Attempts after the first, anew after every event. */
+  readonly maxRetries: number
+  readonly maxDelayMs: number
+}
+
+export function createGenerations(raw: Client<paths, 'application/json'>, patience: Patience): Generations {
+  const generations: Generations = {
+    create(body, { signal, idempotencyKey, waitSeconds } = {}) {
+      const prefer = waitSeconds === undefined ? {} : { Prefer: `wait=${waitSeconds}` }
+      const header = { ...withKey(idempotencyKey), ...prefer }
+      return unwrap(raw.POST('/v1/generations', { body, params: { header }, ...withSignal(signal) }), signal)
+    },
+    retrieve(id, { signal } = {}) {
+      return unwrap(
+        raw.GET('/v1/generations/{id}', { params: { path: { id } }, ...withSignal(signal) }),
+        signal,
+      )
+    },
+    async *list(filters = {}, options = {}) {
+      let cursor = filters.cursor
+      do {
+        const { data, next_cursor } = await generations.page(
+          { ...filters, ...(cursor && { cursor }) },
+          options,
+        )
+        yield* data
+        cursor = next_cursor ?? undefined
+      } while (cursor !== undefined)
+    },
+    page(query = {}, { signal } = {}) {
+      return unwrap(raw.GET('/v1/generations', { params: { query }, ...withSignal(signal) }), signal)
+    },
+    cancel(id, { signal, idempotencyKey } = {}) {
+      const params = { path: { id }, header: withKey(idempotencyKey) }
+      return unwrap(raw.POST('/v1/generations/{id}/cancel', { params, ...withSignal(signal) }), signal)
+    },
+    async delete(id, { signal } = {}) {
+      const init = { params: { path: { id } }, ...withSignal(signal) }
+      await expectSuccess(raw.DELETE('/v1/generations/{id}', init), signal)
+    },
+    events(id, { signal, afterEventId } = {}) {
+      const connect = (lastEventId: number | undefined) => {
+        const header = lastEventId === undefined ? {} : { 'Last-Event-ID': String(lastEventId) }
+        const init = { params: { path: { id }, header }, parseAs: 'stream' as const, ...withSignal(signal) }
+        return expectSuccess(raw.GET('/v1/generations/{id}/events', init), signal)
+      }
+      return follow(connect, afterEventId, signal, patience)
+    },
+    async wait(id, options = {}) {
+      for await (const event of generations.events(id, options)) if (isFinal(event)) return event.generation
+      return generations.retrieve(id, options)
+    },
+  }
+  return generations
+}
+
+async function* follow(
+  connect: (lastEventId: number | undefined) => Promise<Response>,
+  afterEventId: number | undefined,
+  signal: AbortSignal | undefined,
+  { maxRetries, maxDelayMs }: Patience,
+): AsyncGenerator<SchemaGenerationEvent, void, undefined> {
+  let lastEventId = afterEventId
+  let failures = 0
+  for (;;) {
+    let cause: unknown
+    const { status, body } = await connect(lastEventId)
+    if (status === 204 || body === null) return
+    try {
+      for await (const { data } of readMessages(body)) {
+        const event = JSON.parse(data) as SchemaGenerationEvent
+        lastEventId = event.id
+        failures = 0
+        yield event
+        if (isFinal(event)) return
+      }
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason
+      cause = error
+    }
+    if (failures === maxRetries) {
+      const message = 'the events broke off, and so did every attempt to go on with them'
+      throw new AtelierError(message, { code: 'connection_failed', cause })
+    }
+    await sleep(backoffMs(failures++, maxDelayMs, Math.random()), signal)
+  }
+}
+
+function isFinal(event: SchemaGenerationEvent): event is SchemaFinalEvent {
+  return event.type === 'succeeded' || event.type === 'failed' || event.type === 'cancelled'
+}
