@@ -5,7 +5,7 @@
 import { notify, type Prisma, type Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { GenerationEvent as EventRow } from '../storage/client/client.ts'
-import type { EventDetails, FinalEventDetails, GenerationEvent } from './events.ts'
+import type { EventDetails, FinalEventDetails, GenerationEvent, PreviewEvent } from './events.ts'
 import type { SettledGeneration } from './generation.ts'
 
 /** Told when a generation has new events, or is gone; the payload is its id. */
@@ -82,6 +82,14 @@ export class EventLog {
       take: eventsAtOnce,
     })
     return rows.map(toEvent)
+  }
+
+  async preview(generationId: string, sequence: number): Promise<PreviewEvent | undefined> {
+    const row = await this.#storage.database.prisma.generationEvent.findUnique({
+      where: { generationId_sequence: { generationId, sequence } },
+    })
+    const event = row && toEvent(row)
+    return event?.type === 'preview' ? event : undefined
   }
 
   /** Drops the events of generations that ended an hour ago, and their previews. */

@@ -38,6 +38,8 @@ export type FinalEventDetails =
 /** `id` counts the events of one generation: 1, 2, 3, … */
 export type GenerationEvent = EventDetails & { readonly id: number; readonly at: Date }
 
+export type PreviewEvent = Extract<GenerationEvent, { type: 'preview' }>
+
 export function isFinal(details: EventDetails): details is FinalEventDetails {
   return details.type === 'succeeded' || details.type === 'failed' || details.type === 'cancelled'
 }

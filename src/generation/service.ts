@@ -8,7 +8,13 @@ import { Announcements } from './announcements.ts'
 import { GenerationError } from './errors.ts'
 import { EventLog, eventChannel } from './event-log.ts'
 import { streamEvents } from './event-stream.ts'
-import { previewRequest, previewSteps, type GenerationEvent, type PreviewWish } from './events.ts'
+import {
+  previewRequest,
+  previewSteps,
+  type GenerationEvent,
+  type PreviewEvent,
+  type PreviewWish,
+} from './events.ts'
 import {
   isSettled,
   type Generation,
@@ -94,6 +100,8 @@ export interface GenerationService {
     id: string,
     options?: { afterEventId?: number | undefined; signal?: AbortSignal | undefined },
   ): AsyncIterable<GenerationEvent>
+  /** What a preview event told, as long as the event is kept. */
+  preview(id: string, eventId: number): Promise<PreviewEvent | undefined>
   /**
    * Runs `work` once for a key: a later call with the same operation and body gets the first one's answer for 24 hours, a
    * concurrent one waits for it. What failed may be tried again. `T` must be JSON.
@@ -258,6 +266,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
       return blobKeys !== undefined
     },
     events: (id, options = {}) => streamEvents(id, options, { reader, eventLog, announcements: news }),
+    preview: (id, eventId) => eventLog.preview(id, eventId),
     once: (call, work) => calls.once(call, work),
     image: (id) => reader.image(id),
     openBlob: (key, range) => storage.blobs.open(key, range),
