@@ -8,7 +8,7 @@ import { estimateClean, halveLatents } from '../diffusion/clean-estimate.ts'
 import { guide, takeNoisePrediction } from '../diffusion/guidance.ts'
 import { gridCoordinates, unpatchify, type LatentLayout } from '../diffusion/patches.ts'
 import { resizeAndCrop, toPixels } from '../diffusion/resize.ts'
-import { createSolver } from '../diffusion/solvers.ts'
+import { createSolver, type Solver } from '../diffusion/solvers.ts'
 import { preparePrompt } from '../text/prompt.ts'
 import type { Tokens } from '../text/tokenizer.ts'
 import {
@@ -30,10 +30,11 @@ export type DenoisingRequest = Pick<
   'prompt' | 'negativePrompt' | 'cleanCaption' | 'steps' | 'guidanceScale' | 'scheduler'
 >
 
-/** A request's texts, ready to be encoded, and where its picture is made. */
+/** All that can be known of a request before anything is computed. */
 export interface Prepared {
   readonly bucket: Bucket
   readonly layout: LatentLayout
+  readonly solver: Solver
   /** One row's text each, in the order of the rows. */
   readonly texts: readonly Tokens[]
 }
@@ -61,7 +62,7 @@ export class Pipeline {
     this.prompts.pin(empty.ids, { hidden, mask: empty.mask })
   }
 
-  /** Needs no loaded model. */
+  /** Needs no loaded model. @throws {SolverError} when the scheduler cannot take that many steps */
   prepare(request: DenoisingRequest & Size): Prepared {
     return this.prepareAt(nearestBucket(this.model.description.buckets, request), request)
   }
@@ -73,7 +74,8 @@ export class Pipeline {
     const texts = prompts.map((text) =>
       this.model.tokenizer.encode(preparePrompt(text, request), maxPromptTokens),
     )
-    return { bucket, layout: this.#layoutOf(bucket), texts }
+    const solver = createSolver(request.scheduler, this.model.schedulerConfig, request.steps)
+    return { bucket, layout: this.#layoutOf(bucket), solver, texts }
   }
 
   /** Prompts of this request whose embeddings are not kept. */
@@ -118,21 +120,17 @@ export class Pipeline {
   begin(
     prepared: Prepared,
     rows: readonly TextConditions[],
-    request: DenoisingRequest,
+    { guidanceScale }: Pick<ImageRequest, 'guidanceScale'>,
     noise: NoiseSource,
   ): Denoising {
-    const { pixart, schedulerConfig } = this.model
-    const { bucket, layout, texts } = prepared
+    const { sampleSize, patchSize, interpolationScale } = this.model.pixart
+    const { bucket, layout, solver, texts } = prepared
     return startDenoising({
       bucket,
       layout,
-      coordinates: gridCoordinates({
-        ...layout,
-        baseSize: pixart.sampleSize / pixart.patchSize,
-        interpolationScale: pixart.interpolationScale,
-      }),
-      solver: createSolver(request.scheduler, schedulerConfig, request.steps),
-      guidanceScale: request.guidanceScale,
+      coordinates: gridCoordinates({ ...layout, baseSize: sampleSize / patchSize, interpolationScale }),
+      solver,
+      guidanceScale,
       rows,
       promptTruncated: texts.some(({ truncated }) => truncated),
       noise,
