@@ -49,8 +49,13 @@ export class Loop {
       tell({ type: 'failed', id: request.id, code: 'unknown_model', message })
       return
     }
-    this.#tasks.set(request.id, new Task(request, pipeline, { nowMs: performance.now(), unixMs: Date.now() }))
-    this.#arrival.resolve()
+    try {
+      const task = new Task(request, pipeline, { nowMs: performance.now(), unixMs: Date.now() })
+      this.#tasks.set(request.id, task)
+      this.#arrival.resolve()
+    } catch (error) {
+      tell({ type: 'failed', id: request.id, ...describeFailure(error) })
+    }
   }
 
   /** The task leaves before the next unit of work, and its rows with it. Unknown ids are ignored: it may just have ended. */
