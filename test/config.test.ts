@@ -18,13 +18,23 @@ test.each([
   ['ATELIER_PORT', '65536', 'a whole number from 0 to 65535'],
   ['ATELIER_PORT', '-1', 'a whole number from 0 to 65535'],
   ['ATELIER_PORT', '', 'a whole number from 0 to 65535'],
-  ['ATELIER_PROVIDER', 'tpu', 'one of cpu, cuda, webgpu'],
+  ['ATELIER_DEVICES', 'tpu', 'cpu, cpu:FIRST-LAST (cores), cuda, cuda:N, webgpu, each once'],
+  ['ATELIER_DEVICES', 'cpu,cpu', 'cpu, cpu:FIRST-LAST (cores), cuda, cuda:N, webgpu, each once'],
+  ['ATELIER_DEVICES', 'cpu:3-1', 'cpu, cpu:FIRST-LAST (cores), cuda, cuda:N, webgpu, each once'],
   ['ATELIER_PUBLIC_URL', 'ftp://x', 'an http or https URL without a query'],
   ['ATELIER_DATA_DIR', '', 'a folder'],
 ])('%s=%o is refused in one line that says what was expected and what came', (variable, text, expected) => {
   expect(() => readConfig({ [variable]: text })).toThrow(
     `${variable}: expected ${expected}, got ${JSON.stringify(text)}`,
   )
+})
+
+test('devices are read with their provider, index and cores', () => {
+  expect(readConfig({ ATELIER_DEVICES: 'cpu:0-1, cuda:1,webgpu' }).devices).toEqual([
+    { name: 'cpu:0-1', provider: 'cpu', cores: [0, 1] },
+    { name: 'cuda:1', provider: 'cuda', index: 1 },
+    { name: 'webgpu', provider: 'webgpu' },
+  ])
 })
 
 test('a setting that does not exist is refused by name', () => {

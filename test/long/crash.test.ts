@@ -2,7 +2,7 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { findModel } from '../../src/commands/model-folder.ts'
+import { findModels } from '../../src/commands/model-folder.ts'
 import { openStorage } from '../../src/storage/storage.ts'
 import { startServer, temporaryFolder } from '../e2e/server.ts'
 
@@ -10,7 +10,7 @@ const rounds = 20
 
 test(`after each of ${rounds} kills every accepted request is finished with its files or queued and then finished`, async () => {
   await using folder = await temporaryFolder()
-  const { name: model } = await findModel('tiny')
+  const [{ name: model }] = await findModels(['tiny'])
   let finished = 0
   for (let round = 0; round < rounds; round++) {
     const server = await startServer({ dataDir: folder.path })
