@@ -201,7 +201,8 @@ export class Device {
   }
 
   #receive(child: ChildProcess, message: Exclude<ChildMessage, { type: 'failed-to-start' }>): void {
-    if (this.#state.kind === 'closed') return
+    // What a dead process said last may come after its end; its requests are somewhere else by then.
+    if (this.#state.kind === 'closed' || this.#state.kind === 'restarting' || this.#state.child !== child) return
     switch (message.type) {
       case 'note':
         this.#onEvent({ kind: 'note', device: this.name, message: message.message })
