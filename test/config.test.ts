@@ -7,8 +7,8 @@ test('defaults are a whole and frozen configuration', () => {
   expect(config).toMatchObject({
     host: '127.0.0.1',
     port: 8080,
-    model: 'tiny',
-    provider: 'cpu',
+    models: ['tiny'],
+    devices: [{ name: 'cpu', provider: 'cpu' }],
     maxSide: 2048,
   })
   expect(Object.isFrozen(config)).toBe(true)
