@@ -58,12 +58,13 @@ export async function openEmbeddedDatabase(dataDir: string): Promise<Database> {
     if (!existsSync(folder)) await createDatabase(folder)
     const pglite = new PGlite({ dataDir: folder })
     try {
-      // Prisma's longer error texts quote the values of a query, prompts among them, and errors are logged.
-      const prisma = new PrismaClient({
-        adapter: new PrismaPGlite(pglite),
-        transactionOptions,
-        errorFormat: 'minimal',
-      })
+      const prisma = quotingNoValues(
+        new PrismaClient({
+          adapter: new PrismaPGlite(pglite),
+          transactionOptions,
+          errorFormat: 'minimal',
+        }),
+      )
       // Connecting is loading Prisma's query compiler, which needs nothing of the database and takes as long.
       await Promise.all([opened(pglite, folder), prisma.$connect()])
       const migrations = await migrate(pglite)
@@ -89,6 +90,28 @@ export async function openEmbeddedDatabase(dataDir: string): Promise<Database> {
     lock.release()
     throw error
   }
+}
+
+/**
+ * Errors are logged, and prompts must not be. PostgreSQL's details of a refused row quote the row, and Prisma's text about
+ * wrong arguments quotes all of them.
+ */
+function quotingNoValues(prisma: PrismaClient): PrismaClient {
+  const extended = prisma.$extends({
+    query: {
+      async $allOperations({ model, operation, args, query }) {
+        try {
+          return await query(args)
+        } catch (error) {
+          if (error instanceof Prisma.PrismaClientKnownRequestError) delete error.meta?.['driverAdapterError']
+          if (!(error instanceof Prisma.PrismaClientValidationError)) throw error
+          const lastLine = error.message.split('\n').at(-1)
+          throw new TypeError(`${model ?? 'the database'}.${operation}: ${lastLine}`)
+        }
+      },
+    },
+  })
+  return extended as unknown as PrismaClient // the same client: the extension adds nothing to it
 }
 
 /**

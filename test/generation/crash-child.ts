@@ -13,8 +13,8 @@ const service = await startGenerationService({
   storage,
   pool: paintPool({ stepMs: 1 }),
   log,
-  maxQueued: 1000,
-  window: 4,
+  maxWaitMs: 1e9,
+  window: { workMs: Infinity, images: 8 },
 })
 console.log('open')
 for (let i = 0; ; i++) {

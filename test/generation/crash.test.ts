@@ -8,17 +8,20 @@ import { pino } from 'pino'
 import sharp from 'sharp'
 import { expect, test } from 'vitest'
 import { startGenerationService } from '../../src/generation/service.ts'
+import { maxCrashes } from '../../src/generation/store.ts'
 import { openStorage } from '../../src/storage/storage.ts'
-import { startChild, temporaryFolder } from '../storage/folders.ts'
+import { startChild } from '../storage/folders.ts'
+import { preparedFolder } from '../storage/prepared-folder.ts'
 import { paint, paintPool } from './paint-pool.ts'
 
-const rounds = 6
+/** Fewer than the crashes after which a request is given up. */
+const rounds = maxCrashes - 1
 
 test(
   'after kills at random moments every accepted generation is finished, with all its files and no other',
   { timeout: 120_000 },
   async () => {
-    const dataDir = temporaryFolder()
+    const dataDir = await preparedFolder()
     const accepted: string[] = []
     for (let round = 0; round < rounds; round++) {
       const child = startChild(fileURLToPath(new URL('crash-child.ts', import.meta.url)), [
@@ -48,7 +51,7 @@ test(
       storage,
       pool: paintPool(),
       log: pino({ level: 'silent' }),
-      maxQueued: 1000,
+      maxWaitMs: 1e9,
     })
     // a row may have been committed whose acceptance the kill kept from being told; it counts as accepted
     const rows = await storage.database.prisma.generation.findMany({ select: { id: true } })

@@ -1,6 +1,13 @@
-/** A pool for tests: paints pixels from the seed at once or step by step, counts what it did, and obeys its signal. */
+/** A pool for tests: paints pixels from the seed at once or step by step, tells of its progress, and obeys its signal. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ImageRequest, ImageResult, ModelInfo, Pool } from '../../src/engine/pool.ts'
+import type {
+  DeviceStatus,
+  ImageProgress,
+  ImageRequest,
+  ImageResult,
+  ModelInfo,
+  Pool,
+} from '../../src/engine/pool.ts'
 
 export const paintModel: ModelInfo = {
   name: 'paint',
@@ -10,6 +17,10 @@ export const paintModel: ModelInfo = {
   defaultScheduler: 'dpm++_2m',
   schedulers: [{ name: 'dpm++_2m', maxSteps: 100 }],
   maxPromptTokens: 120,
+  latentScale: 8,
+  patchSize: 2,
+  sizeBytes: 1024,
+  state: 'loaded',
 }
 
 /** Every byte from (seed, seedIndex, position), by a 32-bit mixing function. */
@@ -37,39 +48,70 @@ export interface PaintPool extends Pool {
 
 export interface PaintOptions {
   readonly stepMs?: number
-  /** Stands in the way of a request before its first step, or throws in its place. */
+  /** Stands in the way of a request, once it has started, before its first step, or throws in its place. */
   readonly before?: (request: ImageRequest) => Promise<void> | void
+  /** Stands in the way of a request before it starts. */
+  readonly beforeStart?: (request: ImageRequest) => Promise<void> | void
+  /** Device time that one step counts as, in what is expected and in what receipts say. */
+  readonly stepCostMs?: number
+  readonly devices?: number
 }
 
-export function paintPool({ stepMs = 0, before }: PaintOptions = {}): PaintPool {
+/** Of a preview: a quarter of each side. */
+const previewScale = 4
+
+export function paintPool(options: PaintOptions = {}): PaintPool {
+  const { stepMs = 0, before, beforeStart, stepCostMs = 10, devices = 1 } = options
   const requests: ImageRequest[] = []
   const aborted: string[] = []
+
+  async function* work(request: ImageRequest): AsyncGenerator<ImageProgress> {
+    const { steps, previews } = request
+    await beforeStart?.(request)
+    yield { phase: 'started', etaMs: steps * stepCostMs }
+    await before?.(request)
+    for (let step = 1; step <= steps; step++) {
+      if (stepMs > 0) await sleep(stepMs)
+      yield { phase: 'denoising', step, steps, etaMs: (steps - step) * stepCostMs, batchRows: 2 }
+      if (!previews?.steps.includes(step)) continue
+      const width = Math.ceil(request.width / previewScale)
+      const height = Math.ceil(request.height / previewScale)
+      const pixels = paint({ seed: request.seed + step, seedIndex: request.seedIndex, width, height })
+      yield { phase: 'preview', step, picture: { pixels, width, height } }
+    }
+    yield { phase: 'decoding', etaMs: 0 }
+  }
+
   return {
     requests,
     aborted,
     models: [paintModel],
     ready: true,
+    devices: Array.from({ length: devices }, (_, index): DeviceStatus => {
+      const load = { backlogMs: 0, batchRows: 2, unitsOfWork: 0 }
+      const cache = { textEncodings: 0, promptCacheHits: 0, promptCacheBytes: 0 }
+      return { name: `paint:${index}`, state: 'ready', requests: 0, load: { ...load, ...cache } }
+    }),
+    expectedMs: ({ steps }) => steps * stepCostMs,
     async generate(request, { signal, onProgress } = {}): Promise<ImageResult> {
       requests.push(request)
       const gaveUp = new Promise<never>((_, reject) => {
         signal?.addEventListener('abort', () => reject(signal.reason), { once: true })
       })
-      const work = async () => {
-        await before?.(request)
-        for (let step = 1; step <= request.steps; step++) {
-          signal?.throwIfAborted()
-          onProgress?.({ phase: 'denoising', step, steps: request.steps })
-          if (stepMs > 0) await sleep(stepMs)
-        }
+      const carryOut = async () => {
         signal?.throwIfAborted()
+        for await (const progress of work(request)) {
+          signal?.throwIfAborted()
+          onProgress?.(progress)
+        }
       }
       try {
-        await Promise.race([work(), gaveUp])
+        await Promise.race([carryOut(), gaveUp])
       } catch (error) {
         if (signal?.aborted) aborted.push(request.id)
         throw error
       }
-      const { width, height } = request
+      const { width, height, steps } = request
       return {
         pixels: paint(request),
         width,
@@ -78,6 +120,14 @@ export function paintPool({ stepMs = 0, before }: PaintOptions = {}): PaintPool 
         promptTruncated: false,
         modelVersion: paintModel.version,
         timings: { waitMs: 0.5, encodeMs: 1.25, denoiseMs: 2.5, decodeMs: 3.75, computeMs: 7.25 },
+        receipt: {
+          device: 'paint:0',
+          deviceMs: steps * stepCostMs,
+          rowSteps: 2 * steps,
+          meanBatchRows: 2,
+          maxBatchRows: 2,
+          promptCached: request.seedIndex > 0,
+        },
       }
     },
     close: async () => undefined,

@@ -9,17 +9,18 @@ import { EngineError } from '../../src/engine/protocol.ts'
 import type { SettledGeneration } from '../../src/generation/generation.ts'
 import { startGenerationService, type GenerationService } from '../../src/generation/service.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
-import { temporaryFolder } from '../storage/folders.ts'
+import { preparedFolder } from '../storage/prepared-folder.ts'
 import { paint, paintPool, type PaintOptions, type PaintPool } from './paint-pool.ts'
 import { someParameters } from './parameters.ts'
 
-const dataDir = temporaryFolder()
 const log = pino({ level: 'silent' })
+let dataDir: string
 let storage: Storage
 let service: GenerationService
 let pool: PaintPool
 
 beforeAll(async () => {
+  dataDir = await preparedFolder()
   storage = await openStorage({
     dataDir,
     onError: (error) => {
@@ -33,10 +34,11 @@ afterEach(async () => {
 })
 afterAll(() => storage.close())
 
-async function start(options: PaintOptions & { maxQueued?: number; window?: number } = {}): Promise<void> {
-  const { maxQueued = 1000, window = 8, ...paint } = options
+async function start(options: PaintOptions & { maxWaitMs?: number; images?: number } = {}): Promise<void> {
+  const { maxWaitMs = 1e9, images = 64, ...paint } = options
   pool = paintPool(paint)
-  service = await startGenerationService({ storage, pool, log, maxQueued, window })
+  const window = { workMs: Infinity, images }
+  service = await startGenerationService({ storage, pool, log, maxWaitMs, window })
   await service.swept
 }
 
@@ -100,6 +102,14 @@ test('a generation of three pictures is stored with the pixels, places and seeds
       bucket: { width: 64, height: 64 },
       promptTruncated: false,
       timings: { waitMs: 0.5, encodeMs: 1.25, denoiseMs: 2.5, decodeMs: 3.75, computeMs: 7.25 },
+      receipt: {
+        device: 'paint:0',
+        deviceMs: 30,
+        rowSteps: 6,
+        meanBatchRows: 2,
+        maxBatchRows: 2,
+        promptCached: true,
+      },
     })
     expect(await service.image(image.id)).toEqual(image)
     const bytes = await buffer(await service.openBlob(image.blobKey))
@@ -109,6 +119,21 @@ test('a generation of three pictures is stored with the pixels, places and seeds
       paint({ ...parameters, seedIndex: image.seedIndex }),
     )
   }
+  expect(done.receipt).toEqual({
+    deviceMs: 90,
+    rowSteps: 18,
+    meanBatchRows: 2,
+    maxBatchRows: 2,
+    promptCached: true,
+    devices: ['paint:0'],
+  })
+  expect(done.timings).toEqual({
+    queuedMs: done.startedAt.getTime() - done.createdAt.getTime(),
+    encodeMs: 1.25,
+    denoiseMs: 2.5,
+    decodeMs: 3.75,
+    totalMs: done.finishedAt.getTime() - done.createdAt.getTime(),
+  })
   expect(pool.requests.map(({ id }) => id)).toEqual([0, 1, 2].map((index) => `${generation.id}/${index}`))
 })
 
@@ -138,7 +163,7 @@ test('a finished generation is answered at once; an aborted wait leaves the gene
 
 test('generations are taken in the order of their arrival, no more than the window at a time', async () => {
   const { passed, open } = gate()
-  await start({ before: () => passed, window: 2 })
+  await start({ before: () => passed, images: 2 })
   const ids: string[] = []
   for (let i = 0; i < 5; i++) ids.push(await create({ seed: i }))
   await expect.poll(() => service.count()).toEqual({ queued: 3, running: 2 })
@@ -162,7 +187,7 @@ describe('cancel', () => {
 
   test('ends a waiting generation before it begins', async () => {
     const { passed, open } = gate()
-    await start({ before: () => passed, window: 1 })
+    await start({ before: () => passed, images: 1 })
     const [first, second] = [await create(), await create()]
     expect((await service.cancel(second))?.state).toBe('cancelled')
     open()
@@ -238,7 +263,7 @@ describe('failure', () => {
       },
     }
     pool = paintPool()
-    service = await startGenerationService({ storage: full, pool, log, maxQueued: 10 })
+    service = await startGenerationService({ storage: full, pool, log, maxWaitMs: 1e9 })
     expect(await service.settled(await create())).toMatchObject({
       state: 'failed',
       error: { code: 'storage_failed' },
@@ -247,17 +272,29 @@ describe('failure', () => {
 })
 
 describe('a request is refused', () => {
-  test('when the queue is full, with a time to come back', async () => {
+  test('when the expected wait is beyond the limit, until enough of it is done', async () => {
     const { passed, open } = gate()
-    await start({ before: () => passed, window: 1, maxQueued: 2 })
-    const ids = [await create()]
-    await expect.poll(() => service.count()).toEqual({ queued: 0, running: 1 })
-    ids.push(await create(), await create())
-    await expect(create()).rejects.toMatchObject({
-      code: 'queue_full',
-      retryAfterSeconds: expect.any(Number),
-    })
+    await start({ before: () => passed, images: 1, maxWaitMs: 2000, stepCostMs: 1000, devices: 2 })
+    const ids: string[] = []
+    for (let i = 0; i < 3; i++) ids.push(await create({ steps: 2, seed: i }))
+    await expect.poll(() => service.count()).toEqual({ queued: 2, running: 1 })
+    // 6 s of work over two devices is a wait of 3 s, 1 s beyond the limit
+    await expect(create()).rejects.toMatchObject({ code: 'queue_full', retryAfterSeconds: 1 })
     expect(await service.count()).toEqual({ queued: 2, running: 1 })
+    expect((await service.metrics()).totals.refused).toBe(1)
+    open()
+    await Promise.all(ids.map(succeeded))
+    await succeeded(await create())
+  })
+
+  test('with high priority only beyond twice the limit', async () => {
+    const { passed, open } = gate()
+    await start({ before: () => passed, images: 1, maxWaitMs: 1000, stepCostMs: 1000 })
+    const urgent = () => service.create(someParameters({ steps: 1 }), { requestId: 'r', priority: 'high' })
+    const ids = [await create({ steps: 2 })]
+    await expect(create()).rejects.toMatchObject({ code: 'queue_full' })
+    ids.push((await urgent()).generation.id)
+    await expect(urgent()).rejects.toMatchObject({ code: 'queue_full', retryAfterSeconds: 1 })
     open()
     await Promise.all(ids.map(succeeded))
   })
@@ -305,11 +342,11 @@ describe('an idempotency key', () => {
     await expect(post(key, { ...body, n: 2 })).rejects.toMatchObject({ code: 'idempotency_conflict' })
   })
 
-  test('of concurrent twins makes one generation', async () => {
+  test('of 200 concurrent twins makes one generation', async () => {
     await start()
     const key = randomUUID()
     const before = await storage.database.prisma.generation.count()
-    const twins = await Promise.all(Array.from({ length: 30 }, (_, seed) => post(key, body, seed)))
+    const twins = await Promise.all(Array.from({ length: 200 }, (_, seed) => post(key, body, seed)))
     expect(new Set(twins.map(({ generation }) => generation.id)).size).toBe(1)
     expect(twins.filter(({ replayed }) => !replayed)).toHaveLength(1)
     expect(await storage.database.prisma.generation.count()).toBe(before + 1)
@@ -335,11 +372,9 @@ describe('an idempotency key', () => {
 
   test('is not used up by a request that was refused', async () => {
     const { passed, open } = gate()
-    await start({ before: () => passed, window: 1, maxQueued: 1 })
+    await start({ before: () => passed, images: 1, maxWaitMs: 10, stepCostMs: 10 })
     const key = randomUUID()
-    const running = await create()
-    await expect.poll(() => service.count()).toEqual({ queued: 0, running: 1 })
-    const waiting = await create()
+    const [running, waiting] = [await create({ steps: 1 }), await create({ steps: 1 })]
     await expect(post(key, body)).rejects.toMatchObject({ code: 'queue_full' })
     open()
     await Promise.all([running, waiting].map(succeeded))
@@ -349,7 +384,7 @@ describe('an idempotency key', () => {
 
 describe('a stop', () => {
   test('cancels nothing: what is unfinished waits again and the next start finishes it', async () => {
-    await start({ stepMs: 5, window: 2 })
+    await start({ stepMs: 5, images: 4 })
     const ids: string[] = []
     for (let i = 0; i < 4; i++) ids.push(await create({ steps: 100_000, count: 2 }))
     await expect.poll(() => pool.requests.length).toBe(4)
@@ -360,12 +395,14 @@ describe('a stop', () => {
     await start()
     const done = await Promise.all(ids.map(succeeded))
     expect(done.map(({ attempt }) => attempt)).toEqual([2, 2, 1, 1])
-    expect(pool.requests.map(({ id }) => id.split('/')[0])).toEqual(ids.flatMap((id) => [id, id]))
+    expect(pool.requests.map(({ id }) => id.split('/')[0]).sort()).toEqual(
+      ids.flatMap((id) => [id, id]).sort(),
+    )
   })
 
   test('by a process that could not say so is made good: running rows are taken up, whatever the queue remembers', async () => {
     const { passed, open } = gate()
-    await start({ before: () => passed, window: 1 })
+    await start({ before: () => passed, images: 1 })
     const id = await create()
     await expect.poll(() => service.count()).toEqual({ queued: 0, running: 1 })
     const dead = service

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { inspect } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Prisma } from '../../src/storage/client/client.ts'
 import { notify, openEmbeddedDatabase, type Database } from '../../src/storage/database.ts'
@@ -27,6 +28,9 @@ const row = (id: string) => ({
   cleanCaption: false,
   format: 'png',
   compression: 90,
+  expectedMs: 1000,
+  rowTokens: 256,
+  turnAt: new Date('2026-03-01'),
 })
 
 beforeAll(async () => {
@@ -51,6 +55,9 @@ test('the migrations make the columns of the Prisma schema, no more and no less'
   }
   expect(await columns('Generation')).toEqual(Object.values(Prisma.GenerationScalarFieldEnum).sort())
   expect(await columns('Image')).toEqual(Object.values(Prisma.ImageScalarFieldEnum).sort())
+  expect(await columns('GenerationEvent')).toEqual(
+    Object.values(Prisma.GenerationEventScalarFieldEnum).sort(),
+  )
   expect(await columns('IdempotencyKey')).toEqual(Object.values(Prisma.IdempotencyKeyScalarFieldEnum).sort())
 })
 
@@ -75,9 +82,20 @@ describe('the database itself refuses rows that no state allows', () => {
   test.each([
     ['a final state without an end', { state: 'succeeded' }, 'Generation_finished_check'],
     ['an end in a state that is not final', { finishedAt: new Date() }, 'Generation_finished_check'],
-    ['running without a start', { state: 'running', attempt: 1 }, 'Generation_running_check'],
+    ['running without a start', { state: 'running', attempt: 1, claimed: true }, 'Generation_running_check'],
     ['failed without a reason', { state: 'failed', finishedAt: new Date() }, 'Generation_error_check'],
     ['a reason without failure', { errorCode: 'x', errorMessage: 'y' }, 'Generation_error_check'],
+    [
+      'running without a worker that holds it',
+      { state: 'running', attempt: 1, startedAt: new Date() },
+      'Generation_claimed_check',
+    ],
+    [
+      'held by a worker after its end',
+      { state: 'cancelled', finishedAt: new Date(), attempt: 1, claimed: true },
+      'Generation_claimed_check',
+    ],
+    ['endless work', { expectedMs: Infinity }, 'Generation_work_check'],
     ['a negative seed', { seed: -1n }, 'Generation_seed_check'],
     ['a seed that a double cannot hold', { seed: 2n ** 53n }, 'Generation_seed_check'],
     ['an unknown format', { format: 'gif' }, 'Generation_format_check'],
@@ -110,6 +128,33 @@ describe('the database itself refuses rows that no state allows', () => {
       /foreign key/i,
     )
   })
+})
+
+test('a preview has a picture, and no other event has one', async () => {
+  await database.prisma.generation.create({ data: row('events') })
+  const event = { generationId: 'events', sequence: 1, data: {} }
+  await expect(
+    database.prisma.generationEvent.create({ data: { ...event, type: 'preview' } }),
+  ).rejects.toThrow('GenerationEvent_blob_check')
+  await expect(
+    database.prisma.generationEvent.create({ data: { ...event, type: 'started', blobKey: 'k' } }),
+  ).rejects.toThrow('GenerationEvent_blob_check')
+  await database.prisma.generation.delete({ where: { id: 'events' } })
+})
+
+test.each([
+  ['refuses', 0, 'Generation_size_check'],
+  ['cannot read', 'three' as unknown as number, 'Expected Int, provided String'],
+])('what the database %s is told without the values of the query', async (_, count, reason) => {
+  const secret = 'a prompt that nobody else may read'
+  const refused = database.prisma.generation.create({ data: { ...row('secret'), prompt: secret, count } })
+  const error = await refused.then(
+    () => undefined,
+    (error: unknown) => error as Error,
+  )
+  const told = `${error?.message} ${error?.stack} ${JSON.stringify(error)} ${inspect(error)}`
+  expect(told).toContain(reason)
+  expect(told).not.toContain(secret)
 })
 
 test('a notification comes after its transaction commits, and never when it rolls back', async () => {

@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { Transaction } from '../../src/storage/database.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
-import { temporaryFolder } from './folders.ts'
+import { preparedFolder } from './prepared-folder.ts'
 
 let storage: Storage
 beforeAll(async () => {
   storage = await openStorage({
-    dataDir: temporaryFolder(),
+    dataDir: await preparedFolder(),
     onError: (error) => {
       throw error
     },
@@ -21,15 +21,15 @@ const inTransaction = <T>(work: (transaction: Transaction) => Promise<T>): Promi
   storage.database.prisma.$transaction(work)
 const fetch = (limit: number) =>
   inTransaction((transaction) => queue().fetch(transaction, limit)).then((ids) => new Set(ids))
-const send = async (id: string) => {
-  await inTransaction((transaction) => queue().send(transaction, id))
+const send = async (id: string, turnAt = new Date('2026-03-01')) => {
+  await inTransaction((transaction) => queue().send(transaction, [{ id, turnAt }]))
   return id
 }
 
 test('a job exists when its transaction committed, and only then', async () => {
   const id = randomUUID()
   const rolledBack = inTransaction(async (transaction) => {
-    await queue().send(transaction, id)
+    await queue().send(transaction, [{ id, turnAt: new Date() }])
     throw new Error('roll back')
   })
   await expect(rolledBack).rejects.toThrow('roll back')
@@ -58,11 +58,18 @@ test('a job that was handed back keeps its place; a removed one is gone', async 
   expect(await fetch(10)).toEqual(new Set([third]))
 })
 
-test('jobs sent again go ahead of new ones, in their order', async () => {
-  const fresh = await send(randomUUID())
-  const again = Array.from({ length: 20 }, () => randomUUID())
-  await inTransaction((transaction) => queue().sendAgain(transaction, again))
-  for (const id of [...again, fresh]) expect(await fetch(1)).toEqual(new Set([id]))
+test('jobs are fetched in the order of their turns, whenever they were sent', async () => {
+  const seconds = [5, 3, 9, 0, 7, 1]
+  const turns = seconds.map((second) => ({
+    id: randomUUID(),
+    turnAt: new Date(Date.UTC(2026, 2, 1, 0, 0, second)),
+  }))
+  await inTransaction((transaction) => queue().send(transaction, turns.slice(0, 4)))
+  for (const { id, turnAt } of turns.slice(4)) await send(id, turnAt)
+  const early = await send(randomUUID(), new Date(Date.UTC(2000, 0)))
+  const late = await send(randomUUID(), new Date(Date.UTC(2090, 0)))
+  const inOrder = turns.toSorted((a, b) => a.turnAt.getTime() - b.turnAt.getTime()).map(({ id }) => id)
+  for (const id of [early, ...inOrder, late]) expect(await fetch(1)).toEqual(new Set([id]))
 })
 
 test('clearing forgets taken jobs too, so that they can be made anew', async () => {
@@ -85,7 +92,8 @@ test('every way in which a job becomes available wakes the listener', async () =
   await fetch(1)
   await inTransaction((transaction) => queue().handBack(transaction, id))
   await expect.poll(() => woken).toBe(2)
-  await inTransaction((transaction) => queue().sendAgain(transaction, [randomUUID(), randomUUID()]))
+  const both = [randomUUID(), randomUUID()].map((id) => ({ id, turnAt: new Date() }))
+  await inTransaction((transaction) => queue().send(transaction, both))
   await expect.poll(() => woken).toBe(3)
   await stop()
 })
