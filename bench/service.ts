@@ -2,7 +2,7 @@
 import { basename, join } from 'node:path'
 import { pino } from 'pino'
 import { readConfig } from '../src/config.ts'
-import { startPool } from '../src/engine/pool.ts'
+import { startPool, type DeviceOptions } from '../src/engine/pool.ts'
 import { startGenerationService } from '../src/generation/service.ts'
 import { buildApp } from '../src/http/app.ts'
 import { openStorage } from '../src/storage/storage.ts'
@@ -16,7 +16,7 @@ export interface ServiceSettings {
   readonly dataDir: string
   /** A checkpoint's folder; its name is the model's. */
   readonly model: string
-  /** 0 takes one per core. */
+  /** The device is bound to as many cores; 0 takes all of them. */
   readonly threads: number
 }
 
@@ -28,18 +28,19 @@ export async function startService({ dataDir, model, threads }: ServiceSettings)
   const own = <T extends { close(): PromiseLike<void> }>(part: T): T =>
     opened.adopt(part, async (closing) => closing.close())
 
-  const { provider, maxQueued } = config
-  const device = {
+  const device: DeviceOptions = {
+    name: 'cpu',
+    // The cores are what the device's number of threads is derived from.
+    device: { provider: 'cpu', ...(threads === 0 ? {} : { cores: [0, threads - 1] }) },
     models: [{ name: basename(model), folder: model }],
-    provider,
-    threads,
     cacheDir: join(dataDir, 'cache'),
   }
   const storage = own(
     await openStorage({ dataDir, onError: (error) => log.error({ err: error }, 'the queue reports') }),
   )
   const pool = own(await startPool([device], (event) => log.info(event, 'the device tells')))
-  const generation = own(await startGenerationService({ storage, pool, log, maxQueued }))
+  const maxWaitMs = config.maxWaitSeconds * 1000
+  const generation = own(await startGenerationService({ storage, pool, log, maxWaitMs }))
   const app = own(await buildApp({ generation, config, logger: log }))
   const address = await app.listen({ host: config.host, port: config.port })
   const parts = opened.move()

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { writeSyntheticCheckpoint } from '../../bench/synthetic-checkpoint.ts'
-import { loadModel } from '../../src/engine/loaded-model.ts'
+import { Model } from '../../src/engine/model.ts'
 import { float32, readFixture } from '../safetensors.ts'
 import { smallCheckpoint } from './small-checkpoint.ts'
 
@@ -31,13 +31,14 @@ const hashes = (checkpoint: string): Promise<string[]> =>
   )
 
 test('loads strictly, and what it computes is finite and neither dead nor blown up', async () => {
-  const model = await loadModel('synthetic', join(folder, 'first'), {
+  const model = await Model.open('synthetic', join(folder, 'first'), {
     provider: 'cpu',
     threads: 1,
     cacheDir: join(folder, 'cache'),
     lowering: 'serve',
     onNote: (message) => expect.unreachable(message),
   })
+  await model.load()
   try {
     expect(model.info).toMatchObject({ baseSize: 256, defaultScheduler: 'dpm++_2m' })
     const { ids, mask } = model.tokenizer.encode('a lighthouse', model.info.maxPromptTokens)
@@ -48,7 +49,7 @@ test('loads strictly, and what it computes is finite and neither dead nor blown 
     expect(deviation(await model.decode(latents, size))).toBeGreaterThan(0.1)
     expect(deviation(await model.decode(latents, size))).toBeLessThan(10)
   } finally {
-    await model.close()
+    await model.unload()
   }
 })
 
