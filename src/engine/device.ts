@@ -78,13 +78,16 @@ export class Device {
    */
   static async start(options: DeviceOptions, onEvent: (event: DeviceEvent) => void): Promise<Device> {
     const first = Promise.withResolvers<void>()
+    let hasStarted = false
     const device = new Device(options, (event) => {
-      onEvent(event)
       if (event.kind === 'ready') first.resolve()
-      if (event.kind === 'died') first.reject(new EngineError('device_failed', event.reason))
+      // A device that cannot even start is not started again: the error is all that is told.
+      if (event.kind === 'died' && !hasStarted) first.reject(new EngineError('device_failed', event.reason))
+      else onEvent(event)
     })
     try {
       await first.promise
+      hasStarted = true
     } catch (error) {
       await device.close()
       throw error
@@ -192,6 +195,8 @@ export class Device {
     })
     child.on('error', (error) => {
       reason ??= error.message
+      // A process that could not be made never exits.
+      if (child.pid === undefined) this.#died(child, reason)
     })
     child.on('exit', (code, signal) => {
       this.#died(child, reason ?? `the device process ended with ${signal ?? `status ${code}`}`)
@@ -202,7 +207,8 @@ export class Device {
 
   #receive(child: ChildProcess, message: Exclude<ChildMessage, { type: 'failed-to-start' }>): void {
     // What a dead process said last may come after its end; its requests are somewhere else by then.
-    if (this.#state.kind === 'closed' || this.#state.kind === 'restarting' || this.#state.child !== child) return
+    if (this.#state.kind === 'closed' || this.#state.kind === 'restarting' || this.#state.child !== child)
+      return
     switch (message.type) {
       case 'note':
         this.#onEvent({ kind: 'note', device: this.name, message: message.message })
