@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { writeSyntheticCheckpoint } from '../../bench/synthetic-checkpoint.ts'
 import { bucketsFor, type Bucket } from '../../src/diffusion/buckets.ts'
 import { MersenneTwister } from '../../src/diffusion/mersenne-twister.ts'
@@ -49,7 +49,7 @@ const mixedRequests = (count: number, buckets: readonly Bucket[], dice: Dice): r
     ]),
     negativePrompt: dice.of(['', 'blurry']),
     cleanCaption: false,
-    steps: 1 + dice.below(4),
+    steps: 1 + dice.below(3),
     guidanceScale: dice.of([1, 1, 2, 4.5, 7]),
     scheduler: dice.of(schedulerNames),
     bucket: dice.of(buckets),
@@ -104,7 +104,7 @@ async function batchedAtRandom(
   const neighbours = new Map<Denoising, Set<Denoising>>()
   const company: Company = { rows: [], unguidedRows: 0, neighbours }
   for (;;) {
-    const arriving = waiting.splice(0, dice.below(6))
+    const arriving = waiting.splice(0, dice.below(12))
     const fresh = await begin(
       pipeline,
       arriving.map((index) => requests[index]!),
@@ -120,7 +120,7 @@ async function batchedAtRandom(
     }
     const leader = dice.of(running)
     const alike = running.filter(({ latents }) => latents.length === leader.latents.length)
-    const batch = dice.some(alike, 1 + dice.below(Math.min(alike.length, 6)))
+    const batch = dice.some(alike, 1 + dice.below(Math.min(alike.length, 8)))
     await pipeline.step(batch)
     company.rows.push(batch.reduce((sum, { rows }) => sum + rows.length, 0))
     for (const denoising of batch) {
@@ -138,7 +138,18 @@ const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array): Buffer =>
 const differing = (left: readonly Float32Array[], right: readonly Float32Array[]): readonly number[] =>
   [...left.keys()].filter((index) => !bytesOf(left[index]!).equals(bytesOf(right[index]!)))
 
-describe.each([1, 2])('with %i threads', (threads) => {
+/** A checkpoint with one block of PixArt's own width. */
+let wide: string
+
+beforeAll(async () => {
+  wide = await mkdtemp(join(tmpdir(), 'atelier-wide-'))
+  const sizes = { num_attention_heads: 16, attention_head_dim: 72, cross_attention_dim: 1152, num_layers: 1 }
+  const transformer = { ...smallCheckpoint.transformer, ...sizes }
+  await writeSyntheticCheckpoint(wide, { ...smallCheckpoint, transformer })
+})
+afterAll(() => rm(wide, { recursive: true }))
+
+describe.each([1, 2])('with %i threads', { timeout: 180_000 }, (threads) => {
   test('100 mixed requests, batched at random, end in the latents that each has alone', async () => {
     const pipeline = await openPipeline(tiny, threads)
     const tokens = ({ width, height }: Bucket): number => (width * height) / 16 ** 2
@@ -152,8 +163,8 @@ describe.each([1, 2])('with %i threads', (threads) => {
 
     const latents = (of: readonly Denoising[]) => of.map((each) => each.latents)
     expect(differing(latents(denoisings), latents(expected))).toEqual([])
-    // Nothing of this would be shown by batches of one.
-    expect(company.rows.filter((rows) => rows > 2).length).toBeGreaterThan(50)
+    // Nothing of this would be shown by batches of one. (Without prepacked weights 32 of the 100 do differ.)
+    expect(company.rows.filter((rows) => rows > 2).length).toBeGreaterThan(30)
     expect(company.unguidedRows).toBeGreaterThan(50)
     expect(new Set(company.rows).size).toBeGreaterThan(8)
     expect(denoisings.filter((each) => company.neighbours.get(each)?.size === 0).length).toBeLessThan(10)
@@ -201,34 +212,21 @@ describe.each([1, 2])('with %i threads', (threads) => {
   })
 
   test('at the width of PixArt: 12 mixed requests, batched at random', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'atelier-wide-'))
-    try {
-      const { transformer } = smallCheckpoint
-      const wide = {
-        num_attention_heads: 16,
-        attention_head_dim: 72,
-        cross_attention_dim: 1152,
-        num_layers: 1,
-      }
-      await writeSyntheticCheckpoint(folder, { ...smallCheckpoint, transformer: { ...transformer, ...wide } })
-      const pipeline = await openPipeline(folder, threads)
-      const buckets = [
-        { width: 128, height: 128 },
-        { width: 256, height: 64 },
-        { width: 64, height: 256 },
-      ]
-      const requests = mixedRequests(12, buckets, new Dice(3))
-      const expected: Denoising[] = []
-      for (const request of requests) expected.push(await alone(pipeline, request))
-      const { denoisings, company } = await batchedAtRandom(pipeline, requests, new Dice(4))
-      await pipeline.model.unload()
-      const latents = (of: readonly Denoising[]) => of.map((each) => each.latents)
-      expect(differing(latents(denoisings), latents(expected))).toEqual([])
-      expect(Math.max(...company.rows)).toBeGreaterThan(6)
-      expect(company.unguidedRows).toBeGreaterThan(4)
-    } finally {
-      await rm(folder, { recursive: true })
-    }
+    const pipeline = await openPipeline(wide, threads)
+    const buckets = [
+      { width: 128, height: 128 },
+      { width: 256, height: 64 },
+      { width: 64, height: 256 },
+    ]
+    const requests = mixedRequests(12, buckets, new Dice(3))
+    const expected: Denoising[] = []
+    for (const request of requests) expected.push(await alone(pipeline, request))
+    const { denoisings, company } = await batchedAtRandom(pipeline, requests, new Dice(4))
+    await pipeline.model.unload()
+    const latents = (of: readonly Denoising[]) => of.map((each) => each.latents)
+    expect(differing(latents(denoisings), latents(expected))).toEqual([])
+    expect(Math.max(...company.rows)).toBeGreaterThan(6)
+    expect(company.unguidedRows).toBeGreaterThan(2)
   })
 })
 
