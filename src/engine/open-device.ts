@@ -41,15 +41,9 @@ export async function openDevice(
   const { name, device, models, cacheDir, memoryLimitBytes = Infinity } = options
   const { provider, index: deviceIndex, cores } = device
   const threads = cores ? cores[1] - cores[0] + 1 : 0
-  const { lowering, differences } = await checkProvider({ provider, threads, deviceIndex })
-  if (lowering === 'plain') {
-    const worst = differences
-      .map(({ primitive, relative }) => `${primitive} ${relative.toExponential(1)}`)
-      .join(', ')
-    onNote(
-      `the fused operators of ${provider} disagree with the plain ones (relative: ${worst}); the plain ones are used`,
-    )
-  }
+  const check = await checkProvider({ provider, threads, deviceIndex })
+  if (check.lowering === 'plain') onNote(`${check.reason}; the plain ones are used`)
+  const { lowering } = check
   const pipelines: Pipeline[] = []
   for (const { name, folder } of models) {
     const model = await Model.open(name, folder, {

@@ -17,11 +17,12 @@ export interface Difference {
   readonly relative: number
 }
 
-export interface ProviderCheck {
-  /** `serve` when every fused operator agrees with its plain form. */
-  readonly lowering: LoweringName
-  readonly differences: readonly Difference[]
-}
+/** `serve` when every fused operator runs and agrees with its plain form; `reason` says why not, for the operator to read. */
+export type ProviderCheck =
+  | { readonly lowering: 'serve'; readonly differences: readonly Difference[] }
+  | { readonly lowering: 'plain'; readonly reason: string }
+
+type Outputs = Readonly<Record<string, Tensor>>
 
 /** Reduced-precision products on GPUs differ by some 1e-3; the wrong kernels that we know of by 3e-2 and more. */
 const relativeBound = 5e-3
@@ -59,7 +60,7 @@ function primitives(lowering: LoweringName): Graph {
 }
 
 /**
- * @returns which lowering the provider computes rightly, and how far the two are apart
+ * @returns which lowering the provider computes rightly
  * @throws {SessionError} when the provider is missing or cannot run even the plain lowering
  */
 export async function checkProvider(
@@ -72,22 +73,48 @@ export async function checkProvider(
     bias: float32(paddingBias(), batch, 1, queries, keys),
     per_head: float32(seeded((width / 64) * queries ** 2, 3), 1, width / 64, queries, queries),
   }
-  const plain = await runOnce(primitives('plain'), { ...options, fusion: 'elementary' }, feeds)
-  const serve = await runOnce(primitives('serve'), options, feeds)
+  return compareLowerings(options.provider, (lowering) =>
+    runOnce(primitives(lowering), { ...options, fusion: lowering === 'plain' ? 'elementary' : 'all' }, feeds),
+  )
+}
+
+/**
+ * @param compute every primitive, by name, in one of the lowerings
+ * @throws what computing the plain lowering throws
+ */
+export async function compareLowerings(
+  provider: string,
+  compute: (lowering: LoweringName) => Promise<Outputs>,
+): Promise<ProviderCheck> {
+  const plain = await compute('plain')
+  let serve: Outputs
+  try {
+    serve = await compute('serve')
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    return { lowering: 'plain', reason: `the fused operators of ${provider} do not run (${message})` }
+  }
   const differences = Object.entries(plain).map(([primitive, expected]) => ({
     primitive,
     ...difference(floats(serve[primitive]), floats(expected)),
   }))
   // Written so that a NaN counts as a difference.
-  const agree = differences.every(({ relative }) => relative <= relativeBound)
-  return { lowering: agree ? 'serve' : 'plain', differences }
+  const wrong = differences.filter(({ relative }) => !(relative <= relativeBound))
+  if (wrong.length === 0) return { lowering: 'serve', differences }
+  const list = wrong
+    .map(({ primitive, relative }) => `${primitive} by ${relative.toExponential(1)}`)
+    .join(', ')
+  return {
+    lowering: 'plain',
+    reason: `the fused operators of ${provider} disagree with the plain ones (relative to the largest value: ${list})`,
+  }
 }
 
 async function runOnce(
   graph: Graph,
   options: SessionOptions,
   feeds: Readonly<Record<string, Tensor>>,
-): Promise<Record<string, Tensor>> {
+): Promise<Outputs> {
   const session = await Session.open(graph, new Map(), options)
   try {
     return await session.run(feeds)
@@ -112,7 +139,7 @@ function floats(tensor: Tensor | undefined): Float32Array {
 function difference(actual: Float32Array, expected: Float32Array): { absolute: number; relative: number } {
   let [absolute, largest] = [0, 0]
   for (const [i, value] of expected.entries()) {
-    absolute = Math.max(absolute, Math.abs((actual[i] ?? Number.NaN) - value))
+    absolute = Math.max(absolute, Math.abs((actual[i] ?? Number.NaN) - value)) // NaN stays
     largest = Math.max(largest, Math.abs(value))
   }
   return { absolute, relative: absolute / largest }
