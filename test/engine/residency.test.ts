@@ -1,0 +1,78 @@
+/** Two models on a device whose memory holds one of them. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { Model } from '../../src/engine/model.ts'
+import { Pipeline } from '../../src/engine/pipeline.ts'
+import { Residency } from '../../src/engine/residency.ts'
+
+const golden = (name: string) =>
+  fileURLToPath(new URL(`../fixtures/golden/${name}/checkpoint`, import.meta.url))
+let cacheDir: string
+let pipelines: readonly Pipeline[]
+
+beforeAll(async () => {
+  cacheDir = await mkdtemp(join(tmpdir(), 'atelier-residency-'))
+  const options = { provider: 'cpu', threads: 1, cacheDir, lowering: 'serve', onNote: () => {} } as const
+  pipelines = await Promise.all(
+    ['tiny-512', 'tiny-1024-ms'].map(
+      async (name) => new Pipeline(await Model.open(name, golden(name), options), 2 ** 20),
+    ),
+  )
+})
+afterAll(() => rm(cacheDir, { recursive: true }))
+
+const states = (residency: Residency) => residency.infos.map(({ name, state }) => `${name} ${state}`)
+
+test('the least recently used model leaves for the one that comes, and work begun on it goes on when it is back', async () => {
+  const [first, second] = pipelines as readonly [Pipeline, Pipeline]
+  const largest = Math.max(...pipelines.map(({ model }) => model.description.sizeBytes))
+  const residency = new Residency(pipelines, largest)
+  expect(states(residency)).toEqual(['tiny-512 unloaded', 'tiny-1024-ms unloaded'])
+
+  const request = {
+    prompt: 'a boat',
+    negativePrompt: '',
+    cleanCaption: false,
+    steps: 3,
+    guidanceScale: 4.5,
+    scheduler: 'dpm++_2m',
+    width: 256,
+    height: 256,
+  } as const
+  const begin = async () => {
+    const prepared = first.prepare(request)
+    const [rows = []] = await first.encode([prepared])
+    return first.begin(prepared, rows, request, { kind: 'seed', seed: 3, index: 0 })
+  }
+  await residency.load(first)
+  const [interrupted, whole] = [await begin(), await begin()]
+  for (let step = 0; step < 3; step++) await first.step([whole])
+  await first.step([interrupted])
+
+  await residency.load(second)
+  expect(states(residency)).toEqual(['tiny-512 unloaded', 'tiny-1024-ms loaded'])
+  await expect(first.step([interrupted])).rejects.toThrow('the model tiny-512 is not loaded')
+
+  await residency.load(first)
+  expect(states(residency)).toEqual(['tiny-512 loaded', 'tiny-1024-ms unloaded'])
+  expect(interrupted.step).toBe(1)
+  for (let step = 1; step < 3; step++) await first.step([interrupted])
+  expect(interrupted.latents).toEqual(whole.latents)
+})
+
+test('a model that is larger than the limit is refused with both figures', async () => {
+  const [first] = pipelines as readonly [Pipeline, ...Pipeline[]]
+  const residency = new Residency(pipelines, 100)
+  await expect(residency.load(first)).rejects.toThrow(
+    /the model tiny-512 needs \d+ MiB for its weights, and ATELIER_MEMORY_LIMIT_MIB leaves 1 MiB/,
+  )
+})
+
+test('without a limit all stay', async () => {
+  const residency = new Residency(pipelines, Infinity)
+  for (const pipeline of pipelines) await residency.load(pipeline)
+  expect(states(residency)).toEqual(['tiny-512 loaded', 'tiny-1024-ms loaded'])
+})
