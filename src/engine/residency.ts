@@ -42,9 +42,9 @@ export class Residency {
   async load(pipeline: Pipeline): Promise<void> {
     const { name, sizeBytes } = pipeline.model.description
     if (sizeBytes > this.#limitBytes) {
-      const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
+      const [needed, left] = [Math.ceil(sizeBytes / 2 ** 20), Math.floor(this.#limitBytes / 2 ** 20)]
       throw new Error(
-        `the model ${name} needs ${mebibytes(sizeBytes)} MiB for its weights, and ATELIER_MEMORY_LIMIT_MIB leaves ${mebibytes(this.#limitBytes)}`,
+        `the model ${name} needs ${needed} MiB for its weights, and ATELIER_MEMORY_LIMIT_MIB leaves ${left} MiB`,
       )
     }
     for (const oldest of this.#loaded) {
