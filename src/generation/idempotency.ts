@@ -92,7 +92,7 @@ export class IdempotentCalls {
     const fingerprint = fingerprintOf(call)
     for (;;) {
       const earlier = await findKey(this.#prisma, fingerprint)
-      if (earlier && earlier.answer !== null) return { answer: unwrap<T>(earlier.answer), replayed: true }
+      if (earlier && earlier.answer !== null) return { answer: unwrap(earlier.answer) as T, replayed: true }
       const running = this.#running.get(call.key)
       if (running) {
         await Promise.allSettled([running])
@@ -132,7 +132,7 @@ export class IdempotentCalls {
 
 /** In an object, since JSON's null is an answer too. */
 const wrap = (answer: unknown): Prisma.InputJsonObject => ({ answer: answer as Prisma.InputJsonValue })
-const unwrap = <T>(kept: Prisma.JsonValue): T => (kept as { answer: T }).answer
+const unwrap = (kept: Prisma.JsonValue): unknown => (kept as { answer: unknown }).answer
 
 const expiry = () => new Date(Date.now() - keptMs)
 

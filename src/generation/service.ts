@@ -160,15 +160,23 @@ export async function startGenerationService(options: GenerationServiceOptions):
   const devices = () =>
     Math.max(1, pool.devices.filter(({ state }) => state === 'ready').length || pool.devices.length)
   const worker = await startWorker({
-    ...{ storage, store, pool, log, window, devices },
+    storage,
+    store,
+    pool,
+    log,
+    window,
+    devices,
     onSettled: (settled) => totals.add(settled),
   })
   const prune = () =>
     eventLog.prune().catch((error: unknown) => log.error({ err: error }, 'cannot drop old events'))
-  const swept = sweepBlobs(found, reader, storage.blobs, log).finally(prune)
+  const swept = sweepBlobs(found, reader, storage.blobs, log).then(async (removed) => {
+    await prune()
+    return removed
+  })
   let pruning: Promise<void> = Promise.resolve()
   const pruneTimer = setInterval(() => {
-    pruning = pruning.then(prune)
+    pruning = prune()
   }, pruneEveryMs)
   pruneTimer.unref()
 
@@ -218,7 +226,12 @@ export async function startGenerationService(options: GenerationServiceOptions):
       const work = { ...parameters, previews: previewRequest(steps) }
       const expectedMs = pool.expectedMs(work) * parameters.count
       const request = {
-        ...{ parameters, requestId, user, priority, deadline, expectedMs },
+        parameters,
+        requestId,
+        user,
+        priority,
+        deadline,
+        expectedMs,
         previewSteps: steps,
         rowTokens: rowTokensOf(parameters, model),
         idempotency: key === undefined ? undefined : { key, operation, body },

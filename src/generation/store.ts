@@ -116,13 +116,12 @@ export class GenerationStore {
             turnAt,
             eventCount: 1,
           },
-          include: { images: true },
         })
         await addEvents(transaction, [
           { generationId: id, eventCount: 1, events: [{ type: 'queued', position }] },
         ])
         await this.#storage.generationQueue.send(transaction, [{ id: jobIdOf(id), turnAt }])
-        return toGeneration(row)
+        return toGeneration({ ...row, images: [] })
       })
       if (accepted) return { generation: accepted, replayed: false }
     }

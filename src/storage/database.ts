@@ -106,6 +106,7 @@ function quotingNoValues(prisma: PrismaClient): PrismaClient {
           if (error instanceof Prisma.PrismaClientKnownRequestError) delete error.meta?.['driverAdapterError']
           if (!(error instanceof Prisma.PrismaClientValidationError)) throw error
           const lastLine = error.message.split('\n').at(-1)
+          // oxlint-disable-next-line preserve-caught-error -- its text is what must not be told
           throw new TypeError(`${model ?? 'the database'}.${operation}: ${lastLine}`)
         }
       },

@@ -50,6 +50,8 @@ export interface PaintOptions {
   readonly stepMs?: number
   /** Stands in the way of a request, once it has started, before its first step, or throws in its place. */
   readonly before?: (request: ImageRequest) => Promise<void> | void
+  /** Stands in the way of one step. */
+  readonly beforeStep?: (step: number, request: ImageRequest) => Promise<void> | void
   /** Stands in the way of a request before it starts. */
   readonly beforeStart?: (request: ImageRequest) => Promise<void> | void
   /** Device time that one step counts as, in what is expected and in what receipts say. */
@@ -61,7 +63,7 @@ export interface PaintOptions {
 const previewScale = 4
 
 export function paintPool(options: PaintOptions = {}): PaintPool {
-  const { stepMs = 0, before, beforeStart, stepCostMs = 10, devices = 1 } = options
+  const { stepMs = 0, before, beforeStep, beforeStart, stepCostMs = 10, devices = 1 } = options
   const requests: ImageRequest[] = []
   const aborted: string[] = []
 
@@ -71,6 +73,7 @@ export function paintPool(options: PaintOptions = {}): PaintPool {
     yield { phase: 'started', etaMs: steps * stepCostMs }
     await before?.(request)
     for (let step = 1; step <= steps; step++) {
+      await beforeStep?.(step, request)
       if (stepMs > 0) await sleep(stepMs)
       yield { phase: 'denoising', step, steps, etaMs: (steps - step) * stepCostMs, batchRows: 2 }
       if (!previews?.steps.includes(step)) continue

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { admit, howManyFit, rowTokensOf, turnOf } from '../../src/generation/turns.ts'
 import { paintModel } from './paint-pool.ts'
@@ -38,7 +38,7 @@ describe('a turn', () => {
       fc.property(arrival, arrival, fc.integer({ min: 1, max: 1e7 }), (early, late, moreMs) => {
         const later = new Date(noon.getTime() + 20 * minuteMs + moreMs)
         const [first, second] = [turnOf({ ...early, createdAt: noon }), turnOf({ ...late, createdAt: later })]
-        return first.getTime() < second.getTime()
+        expect(first.getTime()).toBeLessThan(second.getTime())
       }),
       { numRuns: 2000 },
     )
@@ -78,6 +78,7 @@ describe('admission', () => {
       } catch (error) {
         return error
       }
+      return undefined
     }
     expect(refusal(1_200_001)).toMatchObject({ code: 'queue_full', retryAfterSeconds: 1 })
     expect(refusal(1_260_000)).toMatchObject({ code: 'queue_full', retryAfterSeconds: 30 })
