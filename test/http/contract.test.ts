@@ -10,15 +10,21 @@ import {
   withDefaults,
   type Handlers,
 } from '../../src/http/contract.ts'
+import { priorities } from '../../src/engine/pool.ts'
 import { errorCatalogue } from '../../src/http/errors.ts'
-import { createAjv, type JsonSchema } from '../../src/http/validation.ts'
+import { fieldsOf, validatorOf } from './schemas.ts'
 
 const contract = readContract()
-const { schemas } = contract.document.components
 
 interface Described {
   readonly requestBody?: {
-    readonly content: Record<string, { readonly examples: Record<string, { readonly value: unknown }> }>
+    readonly content: Record<
+      string,
+      {
+        readonly schema: { readonly $ref: string }
+        readonly examples: Record<string, { readonly value: unknown }>
+      }
+    >
   }
   readonly responses: Record<string, unknown>
 }
@@ -49,7 +55,7 @@ describe('a server whose handlers and contract differ does not start', () => {
 const nonNull = (values: readonly unknown[] | undefined) => values?.filter((value) => value !== null)
 
 test('the error codes are those of the catalogue, and the types too', () => {
-  const error = schemas['Error']?.properties?.['error']?.properties
+  const error = fieldsOf('Error')['error']?.properties
   expect(error?.['code']?.enum).toEqual(Object.keys(errorCatalogue))
   expect(new Set(Object.values(errorCatalogue).map(({ type }) => type))).toEqual(
     new Set(error?.['type']?.enum),
@@ -57,38 +63,45 @@ test('the error codes are those of the catalogue, and the types too', () => {
 })
 
 test('schedulers and formats are those that the service knows', () => {
-  const request = schemas['GenerateImagesRequest']?.properties
-  expect(nonNull(request?.['scheduler']?.enum)?.toSorted()).toEqual([...schedulerNames].toSorted())
-  expect(schemas['Model']?.properties?.['default_scheduler']?.enum).toEqual(
-    nonNull(request?.['scheduler']?.enum),
-  )
-  expect(schemas['ImageParameters']?.properties?.['scheduler']?.enum).toEqual(
-    nonNull(request?.['scheduler']?.enum),
-  )
-  expect(nonNull(request?.['output_format']?.enum)).toEqual(imageFormats)
-  expect(schemas['OutputFormat']?.enum).toEqual(imageFormats)
+  const request = fieldsOf('PictureRequest')
+  const schedulers = nonNull(request['scheduler']?.enum)
+  expect(schedulers?.toSorted()).toEqual([...schedulerNames].toSorted())
+  expect(fieldsOf('Model')['default_scheduler']?.enum).toEqual(schedulers)
+  expect(fieldsOf('ImageParameters')['scheduler']?.enum).toEqual(schedulers)
+  expect(nonNull(request['output_format']?.enum)).toEqual(imageFormats)
+  expect(fieldsOf('ImageParameters')['output_format']?.enum).toEqual(imageFormats)
 })
 
-test('every default is a valid value, and every parameter of a picture can be asked for', () => {
-  const request = schemas['GenerateImagesRequest'] as JsonSchema
-  const validate = createAjv().compile(request)
-  const defaults = Object.entries(request.properties ?? {}).flatMap(([name, { default: value }]) =>
-    value === undefined ? [] : [{ [name]: value }],
-  )
-  expect(defaults.length).toBeGreaterThan(0)
-  expect(defaults.filter((body) => !validate({ prompt: 'x', ...body }))).toEqual([])
-  expect(Object.keys(request.properties ?? {})).toEqual(
-    expect.arrayContaining(Object.keys(schemas['ImageParameters']?.properties ?? {})),
-  )
+test('priorities are those that the service knows', () => {
+  expect(nonNull(fieldsOf('CreateGenerationRequest')['priority']?.enum)).toEqual(priorities)
+  expect(fieldsOf('Generation')['priority']?.enum).toEqual(priorities)
 })
+
+const requests = ['GenerateImagesRequest', 'CreateGenerationRequest']
+
+test.each(requests)(
+  'every default of %s is valid, and every parameter of a picture can be asked for',
+  (name) => {
+    const validate = validatorOf(name)
+    const defaults = Object.entries(fieldsOf(name)).flatMap(([field, { default: value }]) =>
+      value === undefined ? [] : [{ [field]: value }],
+    )
+    expect(defaults.length).toBeGreaterThan(0)
+    expect(defaults.filter((body) => !validate({ prompt: 'x', ...body }))).toEqual([])
+    expect(Object.keys(fieldsOf(name))).toEqual(
+      expect.arrayContaining(Object.keys(fieldsOf('ImageParameters'))),
+    )
+  },
+)
 
 test('every example is valid', () => {
-  const validate = createAjv().compile(schemas['GenerateImagesRequest'] as JsonSchema)
-  const examples = operations.flatMap(({ requestBody }) =>
-    Object.values(requestBody?.content['application/json']?.examples ?? {}),
-  )
-  expect(examples.length).toBeGreaterThan(0)
-  expect(examples.filter(({ value }) => !validate(value))).toEqual([])
+  const examples = operations.flatMap(({ requestBody }) => {
+    const { schema, examples } = requestBody?.content['application/json'] ?? {}
+    const validate = schema && validatorOf(schema.$ref.replace('#/components/schemas/', ''))
+    return Object.values(examples ?? {}).map(({ value }) => ({ value, isValid: validate?.(value) }))
+  })
+  expect(examples.length).toBeGreaterThan(4)
+  expect(examples.filter(({ isValid }) => isValid !== true)).toEqual([])
 })
 
 test('every operation declares what any error looks like', () => {
@@ -96,13 +109,13 @@ test('every operation declares what any error looks like', () => {
 })
 
 test('defaults fill what is left out or null, and only that', () => {
-  const filled = withDefaults(contract, 'GenerateImagesRequest', { prompt: 'x', n: null, steps: 7 }, [
+  const filled = withDefaults(contract, 'PictureRequest', { prompt: 'x', n: null, steps: 7 }, [
     'n',
     'steps',
     'guidance_scale',
   ])
   expect(filled).toEqual({ n: 1, steps: 7, guidance_scale: 4.5 })
-  expect(() => withDefaults(contract, 'GenerateImagesRequest', { prompt: 'x' }, ['seed'])).toThrow(
+  expect(() => withDefaults(contract, 'PictureRequest', { prompt: 'x' }, ['seed'])).toThrow(
     /seed has no default/,
   )
 })

@@ -34,6 +34,14 @@ describe('a prompt alone', () => {
       output_format: 'png',
       background: 'opaque',
       prompt_truncated: false,
+      receipt: {
+        device_seconds: 0.2,
+        row_steps: 40,
+        batch_rows_mean: 2,
+        batch_rows_max: 2,
+        prompt_cached: false,
+        devices: ['paint:0'],
+      },
     })
     expect(body.id).toMatch(/^gen_/)
     expect(Math.abs(body.created - Date.now() / 1000)).toBeLessThan(60)
@@ -45,6 +53,7 @@ describe('a prompt alone', () => {
     const [image] = body.data
     expect(image.url).toMatch(new RegExp(`^http://127\\.0\\.0\\.1:\\d+/v1/images/${image.id}/content$`))
     const metadata = await supertest(app.server).get(`/v1/images/${image.id}`).expect(200)
+    expect(metadata.body.receipt).toEqual(body.receipt)
     expect(metadata.body.parameters).toEqual({
       model: 'paint',
       prompt: 'a lighthouse',
@@ -233,6 +242,8 @@ describe('models', () => {
           owned_by: 'atelier',
           aliases: ['gpt-image-1', 'gpt-image-1-mini', 'gpt-image-1.5', 'dall-e-2', 'dall-e-3'],
           version: 'paint-1',
+          state: 'loaded',
+          size_bytes: 1024,
           base_size: 64,
           buckets: ['64x64'],
           default_scheduler: 'dpm++_2m',

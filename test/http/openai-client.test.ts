@@ -1,16 +1,24 @@
 /** OpenAI's own client against a listening server. */
 import type { FastifyInstance } from 'fastify'
-import OpenAI, { BadRequestError, NotFoundError } from 'openai'
+import OpenAI, { APIError, BadRequestError, NotFoundError } from 'openai'
 import sharp from 'sharp'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { validatorOf } from './schemas.ts'
 import { buildTestApp, listen, startTestService, type TestService } from './server.ts'
 
 let service: TestService
 let app: FastifyInstance
 let openai: OpenAI
+let before: () => Promise<void> | void = () => undefined
+const isPartial = validatorOf('PartialImageEvent')
+const isCompleted = validatorOf('CompletedImageEvent')
+
+afterEach(() => {
+  before = () => undefined
+})
 
 beforeAll(async () => {
-  service = await startTestService()
+  service = await startTestService({ before: () => before() })
   app = await buildTestApp(service.generation)
   openai = new OpenAI({ baseURL: `${await listen(app)}/v1`, apiKey: 'none', maxRetries: 0 })
 })
@@ -59,6 +67,77 @@ test('makes pictures and fetches them by their links', async () => {
   }
 })
 
+describe('streams', () => {
+  const request = { prompt: 'x', size: '128x64', output_format: 'jpeg', quality: 'high' } as const
+
+  test('partial pictures and the completed one', async () => {
+    const events: OpenAI.ImageGenStreamEvent[] = []
+    const stream = await openai.images.generate({ ...request, stream: true, partial_images: 2 })
+    for await (const event of stream) events.push(event)
+    const common = { background: 'opaque', quality: 'high', created_at: expect.any(Number) }
+    expect(events).toMatchObject([
+      { ...common, type: 'image_generation.partial_image', partial_image_index: 0, output_format: 'webp' },
+      { ...common, type: 'image_generation.partial_image', partial_image_index: 1, output_format: 'webp' },
+      { ...common, type: 'image_generation.completed', output_format: 'jpeg', size: '128x64' },
+    ])
+    for (const { b64_json, output_format, size } of events) {
+      const { format, width, height } = await sharp(Buffer.from(b64_json, 'base64')).metadata()
+      expect({ format, size: `${width}x${height}` }).toEqual({ format: output_format, size })
+    }
+    expect(events.at(-1)).toMatchObject({
+      usage: { input_tokens: 0, output_tokens: 0, total_tokens: 0 },
+      receipt: { batch_rows_max: 2, row_steps: 40 },
+    })
+    expect(events.filter((event) => !isPartial(event) && !isCompleted(event))).toEqual([])
+  })
+
+  test('the picture alone, without partial ones', async () => {
+    const types: string[] = []
+    for await (const { type } of await openai.images.generate({ ...request, stream: true })) types.push(type)
+    expect(types).toEqual(['image_generation.completed'])
+  })
+
+  test('the same again for the same Idempotency-Key', async () => {
+    const pictures: (string | undefined)[] = []
+    const headers = { 'Idempotency-Key': 'streamed' }
+    for (const _ of [1, 2]) {
+      const stream = await openai.images.generate(
+        { ...request, stream: true, partial_images: 1 },
+        { headers },
+      )
+      pictures.push((await Array.fromAsync(stream)).at(-1)?.b64_json)
+    }
+    expect(pictures[0]).toBeTypeOf('string')
+    expect(pictures[1]).toBe(pictures[0])
+  })
+
+  test('an error in the middle as its own error', async () => {
+    before = () => {
+      throw new Error('weights at /secret/path are broken')
+    }
+    const stream = await openai.images.generate({ ...request, stream: true })
+    const failing = Array.fromAsync(stream)
+    await expect(failing).rejects.toThrow(APIError)
+    await expect(failing).rejects.toMatchObject({ code: 'generation_failed', type: 'server_error' })
+    await expect(failing).rejects.not.toThrow('secret')
+  })
+
+  test('until the client stops listening, which cancels the generation', async () => {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    before = () => promise
+    const stream = await openai.images.generate({ ...request, stream: true })
+    await vi.waitFor(async () => expect((await service.generation.count()).running).toBe(1), {
+      timeout: 10_000,
+    })
+    stream.controller.abort()
+    const nothing = { queued: 0, running: 0 }
+    await vi.waitFor(async () => expect(await service.generation.count()).toEqual(nothing), {
+      timeout: 10_000,
+    })
+    resolve()
+  })
+})
+
 test('lists and retrieves models', async () => {
   const ids: string[] = []
   for await (const model of openai.models.list()) ids.push(model.id)
@@ -74,9 +153,9 @@ test('raises its own errors, with the field and the request id', async () => {
     code: 'invalid_value',
     requestID: expect.stringMatching(/^req_/),
   })
-  await expect(openai.images.generate({ prompt: 'x', stream: true })).rejects.toMatchObject({
+  await expect(openai.images.generate({ prompt: 'x', stream: true, n: 2 })).rejects.toMatchObject({
     status: 400,
-    param: 'stream',
+    param: 'n',
   })
   await expect(openai.images.generate({ prompt: 'x', model: 'sdxl' })).rejects.toThrow(NotFoundError)
 })

@@ -73,10 +73,17 @@ describe('a field at fault is named, with what was expected and what came', () =
       'invalid_value',
       'background: expected "auto" or "opaque" (pictures have no alpha channel), got "transparent"',
     ],
+    [{ ...x, stream: true, n: 2 }, 'invalid_value', 'n: expected 1 with stream, got 2'],
     [
-      { ...x, stream: true },
+      { ...x, stream: true, response_format: 'url' },
       'invalid_value',
-      'stream: expected false (pictures are not streamed yet), got true',
+      'response_format: expected "b64_json" with stream, got "url"',
+    ],
+    [{ ...x, partial_images: 1 }, 'invalid_value', 'partial_images: expected 0 without stream, got 1'],
+    [
+      { ...x, stream: true, partial_images: 4 },
+      'invalid_value',
+      'partial_images: expected a whole number from 0 to 3, got 4',
     ],
     [{ ...x, size: '64' }, 'invalid_value', 'size: expected "auto" or "WIDTHxHEIGHT" in pixels, got "64"'],
     [

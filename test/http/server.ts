@@ -21,14 +21,20 @@ export interface TestService {
 }
 
 export async function startTestService(
-  options: PaintOptions & { maxQueued?: number } = {},
+  options: PaintOptions & { maxWaitMs?: number } = {},
 ): Promise<TestService> {
-  const { maxQueued = 64, ...paint } = options
+  const { maxWaitMs = 600_000, ...paint } = options
   const dataDir = await mkdtemp(join(tmpdir(), 'atelier-http-'))
   const unexpected: Error[] = []
   const storage = await openStorage({ dataDir, onError: (error) => unexpected.push(error) })
   const pool = paintPool(paint)
-  const generation = await startGenerationService({ storage, pool, log: silent, maxQueued, window: 2 })
+  const generation = await startGenerationService({
+    storage,
+    pool,
+    log: silent,
+    maxWaitMs,
+    window: { images: 2 },
+  })
   return {
     generation,
     pool,

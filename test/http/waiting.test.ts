@@ -16,7 +16,8 @@ let generations: GenerationService
 let before: () => Promise<void> | void = () => undefined
 
 beforeAll(async () => {
-  service = await startTestService({ before: () => before(), maxQueued: 1 })
+  // A step counts as 10 ms, so that three requests of one step may be there at once.
+  service = await startTestService({ before: () => before(), maxWaitMs: 25 })
   generations = service.generation
 })
 
@@ -40,19 +41,22 @@ const untilCounted = (expected: { queued: number; running: number }) =>
 const nothingLeft = () => untilCounted({ queued: 0, running: 0 })
 
 const json = { 'content-type': 'application/json' }
-const generation = (headers: Record<string, string> = {}) => ({
+const generation = (headers: Record<string, string> = {}, body: object = {}) => ({
   method: 'POST',
   path: '/v1/images/generations',
   headers: { ...json, ...headers },
-  body: JSON.stringify({ prompt: 'x', steps: 1 }),
+  body: JSON.stringify({ prompt: 'x', steps: 1, ...body }),
 })
 
 const engineHasIt = () => vi.waitFor(() => expect(service.pool.requests).toHaveLength(1), { timeout: 10_000 })
 
 /** Asks, and returns once the engine has the request; `leave` hangs up. */
-async function ask(headers: Record<string, string> = {}): Promise<{ leave: () => Promise<void> }> {
+async function ask(
+  headers: Record<string, string> = {},
+  more: object = {},
+): Promise<{ leave: () => Promise<void> }> {
   const { hostname, port } = new URL(address)
-  const { body, ...rest } = generation(headers)
+  const { body, ...rest } = generation(headers, more)
   const outgoing = request({ hostname, port, agent: false, ...rest })
   const hungUp = new Promise<void>((resolve) => outgoing.once('error', () => resolve()))
   outgoing.end(body)
@@ -72,10 +76,10 @@ function holdAll(): () => void {
   return resolve
 }
 
-test('a client that leaves cancels its generation', async () => {
+test.each([{}, { stream: true }])('a client that leaves cancels its generation: %j', async (body) => {
   const letGo = holdAll()
   await start()
-  const client = await ask()
+  const client = await ask({}, body)
   await client.leave()
   await vi.waitFor(() => expect(service.pool.aborted).toHaveLength(1), { timeout: 10_000 })
   await nothingLeft()

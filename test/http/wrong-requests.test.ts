@@ -5,15 +5,20 @@
 import * as fc from 'fast-check'
 import type { FastifyInstance } from 'fastify'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { readContract } from '../../src/http/contract.ts'
-import { createAjv, type JsonSchema } from '../../src/http/validation.ts'
+import type { JsonSchema } from '../../src/http/validation.ts'
 import { send, type RawRequest } from './requests.ts'
+import { fieldsOf, validatorOf } from './schemas.ts'
 import { buildTestApp, listen, startTestService, type TestService } from './server.ts'
 
-const contract = readContract()
-const { schemas } = contract.document.components
-const properties = schemas['GenerateImagesRequest']?.properties ?? {}
-const isError = createAjv().compile(schemas['Error'] as JsonSchema)
+const isError = validatorOf('Error')
+
+/** The operations that take a body, by their paths. */
+const bodies = {
+  '/v1/images/generations': fieldsOf('GenerateImagesRequest'),
+  '/v1/generations': fieldsOf('CreateGenerationRequest'),
+} as const
+const paths = Object.keys(bodies) as (keyof typeof bodies)[]
+const anyPath = fc.constantFrom(...paths)
 
 interface WrongRequest extends RawRequest {
   /** What must be said to be at fault; null means that no field is. */
@@ -75,28 +80,30 @@ function wrongValue(schema: JsonSchema & { readonly pattern?: string }): fc.Arbi
 }
 
 const json = { 'content-type': 'application/json' }
-const post = (body: string | Buffer, headers: Record<string, string> = json) => ({
-  method: 'POST',
-  path: '/v1/images/generations',
-  headers,
-  body,
-})
+const post = (
+  body: string | Buffer,
+  headers: Record<string, string> = json,
+  path: string = '/v1/images/generations',
+) => ({ method: 'POST', path, headers, body })
 const valid = { prompt: 'a lighthouse', steps: 1 }
 const shortText = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 })
 
-const wrongField = fc.constantFrom(...Object.entries(properties)).chain(([name, schema]) =>
+const allFields = paths.flatMap((path) =>
+  Object.entries(bodies[path]).map(([name, schema]) => ({ path, name, schema })),
+)
+const wrongField = fc.constantFrom(...allFields).chain(({ path, name, schema }) =>
   wrongValue(schema).map((value): WrongRequest => ({
-    ...post(JSON.stringify({ ...valid, [name]: value })),
+    ...post(JSON.stringify({ ...valid, [name]: value }), json, path),
     param: name,
     statuses: [400],
   })),
 )
 
 const unknownField = fc
-  .tuple(fc.string({ minLength: 1, maxLength: 20 }), fc.jsonValue())
-  .filter(([name]) => !(name in properties) && name !== '__proto__')
-  .map(([name, value]): WrongRequest => ({
-    ...post(`{"prompt":"x",${JSON.stringify(name)}:${JSON.stringify(value)}}`),
+  .tuple(fc.string({ minLength: 1, maxLength: 20 }), fc.jsonValue(), anyPath)
+  .filter(([name, , path]) => !(name in bodies[path]) && name !== '__proto__')
+  .map(([name, value, path]): WrongRequest => ({
+    ...post(`{"prompt":"x",${JSON.stringify(name)}:${JSON.stringify(value)}}`, json, path),
     param: name,
     statuses: [400],
   }))
@@ -107,8 +114,9 @@ const outOfLimits = fc
     fc.integer({ min: 2, max: 10 }).map((n) => ({ seed_index: 99, n })),
     shortText.filter((name) => name !== 'paint').map((model) => ({ model })),
   )
-  .map((wrong): WrongRequest => ({
-    ...post(JSON.stringify({ ...valid, ...wrong })),
+  .chain((wrong) => anyPath.map((path) => ({ wrong, path })))
+  .map(({ wrong, path }): WrongRequest => ({
+    ...post(JSON.stringify({ ...valid, ...wrong }), json, path),
     param: Object.keys(wrong)[0] ?? null,
     statuses: [400, 404],
   }))
@@ -129,7 +137,7 @@ const malformedBody = fc
       )
       .map((value) => JSON.stringify(value)),
   )
-  .map((body): WrongRequest => ({ ...post(body), statuses: [400] }))
+  .chain((body) => anyPath.map((path): WrongRequest => ({ ...post(body, json, path), statuses: [400] })))
 
 const wrongType = fc
   .oneof(
@@ -157,6 +165,30 @@ const wrongAddress = fc
   .oneof(
     shortText.map((id) => ({ path: `/v1/images/${encodeURIComponent(id)}`, param: 'id' })),
     shortText.map((id) => ({ path: `/v1/images/${encodeURIComponent(id)}/content`, param: 'id' })),
+    fc
+      .tuple(shortText, fc.constantFrom('', '/events'))
+      .map(([id, rest]) => ({ path: `/v1/generations/${encodeURIComponent(id)}${rest}`, param: 'id' })),
+    shortText.map((id) => ({
+      method: 'POST',
+      path: `/v1/generations/${encodeURIComponent(id)}/cancel`,
+      param: 'id',
+    })),
+    shortText.map((id) => ({
+      method: 'DELETE',
+      path: `/v1/generations/${encodeURIComponent(id)}`,
+      param: 'id',
+    })),
+    shortText.map((number) => ({
+      path: `/v1/generations/gen_0/previews/${encodeURIComponent(number)}`,
+      param: 'number',
+    })),
+    fc
+      .tuple(fc.constantFrom('limit', 'cursor', 'state', 'created_after', 'created_before'), shortText)
+      .filter(([name, value]) => !/^\d+$/.test(value) || name !== 'limit')
+      .map(([name, value]) => ({
+        path: `/v1/generations?${name}=${encodeURIComponent(value)}`,
+        param: name,
+      })),
     shortText
       .filter((id) => id !== 'paint')
       .map((id) => ({ path: `/v1/models/${encodeURIComponent(id)}`, param: 'model' })),
@@ -172,13 +204,13 @@ const wrongAddress = fc
       .map((path) => ({ path: path === '' ? '/' : path })),
     fc
       .constantFrom('PUT', 'DELETE', 'PATCH', 'OPTIONS')
-      .map((method) => ({ method, path: '/v1/images/generations' })),
+      .chain((method) => anyPath.map((path) => ({ method, path }))),
   )
   .map((request): WrongRequest => ({ ...request, statuses: [400, 404, 405, 414] }))
 
 const wrongHeader = fc.oneof(
-  fc.constantFrom('', 'k'.repeat(256), 'ü', 'a\tb').map((key): WrongRequest => ({
-    ...post(JSON.stringify(valid), { ...json, 'Idempotency-Key': key }),
+  fc.tuple(fc.constantFrom('', 'k'.repeat(256), 'ü', 'a\tb'), anyPath).map(([key, path]): WrongRequest => ({
+    ...post(JSON.stringify(valid), { ...json, 'Idempotency-Key': key }, path),
     param: 'Idempotency-Key',
     statuses: [400],
   })),
