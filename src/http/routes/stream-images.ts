@@ -76,7 +76,10 @@ export async function* streamImages(
   }
 }
 
-const named = <T extends { type: string }>(data: T): ServerSentEvent => ({ event: data.type, data })
+const named = (data: SchemaPartialImageEvent | SchemaCompletedImageEvent): ServerSentEvent => ({
+  event: data.type,
+  data,
+})
 
 async function describePartial(
   { blobKey, width, height, format, at }: PreviewEvent,
