@@ -1,20 +1,27 @@
 /** `npm run bench`: lists the benchmarks, and runs the one that is named. */
 import { writeFile } from 'node:fs/promises'
 import { Command, InvalidArgumentError } from 'commander'
+import { loop } from './loop.ts'
 import { overhead } from './overhead.ts'
 import {
   describeMachine,
   formatReport,
+  isMet,
   summarise,
-  verdict,
   type Benchmark,
   type Machine,
+  type OptionValue,
   type Report,
 } from './report.ts'
+import { serving } from './serving.ts'
 
-type Options = Readonly<Record<string, number>>
+type Options = Readonly<Record<string, OptionValue>>
+interface Files {
+  readonly json?: string
+  readonly svg?: string
+}
 
-const benchmarks: readonly Benchmark<Options>[] = [overhead]
+const benchmarks: readonly Benchmark<Options>[] = [overhead, loop, serving]
 
 const program = new Command('npm run bench --')
   .description('Measures the service on this machine.')
@@ -24,22 +31,20 @@ for (const benchmark of benchmarks) {
     .command(benchmark.name)
     .description(benchmark.description)
     .option('--json <file>', 'also write everything that was measured as JSON')
+    .option('--svg <file>', 'also write a plot, where the benchmark has one')
   for (const [name, { description, fallback }] of Object.entries(benchmark.options)) {
-    command.option(`--${name} <number>`, description, wholeNumber, fallback)
+    if (typeof fallback === 'boolean') command.option(`--${name}`, description, fallback)
+    else command.option(`--${name} <number>`, description, wholeNumber, fallback)
   }
-  command.action(async ({ json, ...options }: { json?: string } & Options) =>
-    measure(benchmark, options, json),
+  command.action(async ({ json, svg, ...options }: Files & Options) =>
+    measure(benchmark, options, { ...(json && { json }), ...(svg && { svg }) }),
   )
 }
 // Benchmarks leave no files behind when they are interrupted: they remove them as the process exits.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 await program.parseAsync()
 
-async function measure(
-  benchmark: Benchmark<Options>,
-  options: Options,
-  file: string | undefined,
-): Promise<void> {
+async function measure(benchmark: Benchmark<Options>, options: Options, { json, svg }: Files): Promise<void> {
   const machine = describeMachine()
   const { node, processor, cores, load } = machine
   console.log(
@@ -47,8 +52,12 @@ async function measure(
   )
   const report = await benchmark.run(options, (message) => console.error(`… ${message}`))
   console.log(formatReport(report))
-  if (file !== undefined) await writeFile(file, toJson(benchmark, { options, machine, report }))
-  if (verdict(report)?.met === false) process.exitCode = 1
+  if (json !== undefined) await writeFile(json, toJson(benchmark, { options, machine, report }))
+  if (svg !== undefined) {
+    if (report.plot === undefined) throw new Error(`${benchmark.name} draws no plot`)
+    await writeFile(svg, report.plot)
+  }
+  if (report.requirements?.some((requirement) => !isMet(requirement))) process.exitCode = 1
 }
 
 function toJson(
@@ -60,8 +69,9 @@ function toJson(
   }: { readonly options: Options; readonly machine: Machine; readonly report: Report },
 ): string {
   const figures = report.figures.map((figure) => ({ ...figure, ...summarise(figure.values) }))
-  const met = verdict(report)?.met
-  return `${JSON.stringify({ benchmark: name, options, machine, ...report, figures, met }, null, 2)}\n`
+  const requirements = report.requirements?.map((one) => ({ ...one, met: isMet(one) }))
+  const { plot: _, ...rest } = report
+  return `${JSON.stringify({ benchmark: name, options, machine, ...rest, figures, requirements }, null, 2)}\n`
 }
 
 function wholeNumber(text: string): number {

@@ -1,12 +1,17 @@
 /** What a benchmark is, what it reports, and how that is shown: a table for people, JSON for programs. */
 import { availableParallelism, cpus, loadavg } from 'node:os'
 
-export interface Benchmark<Options extends Readonly<Record<string, number>>> {
+export type OptionValue = number | boolean
+
+export interface Benchmark<Options extends Readonly<Record<string, OptionValue>>> {
   readonly name: string
   readonly description: string
-  /** Whole numbers that the command line may set. */
+  /** What the command line may set: whole numbers, and flags, which are off unless they are given. */
   readonly options: {
-    readonly [K in keyof Options]: { readonly description: string; readonly fallback: number }
+    readonly [K in keyof Options]: {
+      readonly description: string
+      readonly fallback: Options[K] extends boolean ? false : number
+    }
   }
   /** @param tell hears what is under way */
   run(options: Options, tell: (message: string) => void): Promise<Report>
@@ -16,7 +21,10 @@ export interface Report {
   /** What was measured and how, one sentence an item. */
   readonly method: readonly string[]
   readonly figures: readonly Figure[]
-  readonly requirement?: Requirement
+  readonly tables?: readonly Table[]
+  /** An SVG picture of the figures. */
+  readonly plot?: string
+  readonly requirements?: readonly Requirement[]
 }
 
 /** One quantity, measured several times. */
@@ -26,11 +34,19 @@ export interface Figure {
   readonly values: readonly number[]
 }
 
-/** The median of a figure must not be above this. */
-export interface Requirement {
-  readonly figure: string
-  readonly atMost: number
+/** Quantities by circumstance: one line each, under one heading a quantity. */
+export interface Table {
+  readonly title: string
+  readonly columns: readonly string[]
+  readonly rows: readonly (readonly (string | number)[])[]
 }
+
+/** A quantity that was measured, and the bound that it must keep. */
+export type Requirement = {
+  readonly what: string
+  readonly value: number
+  readonly unit: string
+} & ({ readonly atMost: number } | { readonly atLeast: number })
 
 export interface Machine {
   readonly node: string
@@ -66,40 +82,52 @@ export function summarise(values: readonly number[]): Summary {
   return { median, min: at(0), max: at(last) }
 }
 
-/** @returns undefined when the report asks for nothing */
-export function verdict({
-  figures,
-  requirement,
-}: Report): { readonly met: boolean; readonly text: string } | undefined {
-  if (requirement === undefined) return undefined
-  const figure = figures.find(({ name }) => name === requirement.figure)
-  if (figure === undefined) throw new Error(`the report has no figure ${requirement.figure}`)
-  const { median } = summarise(figure.values)
-  const met = median <= requirement.atMost
-  const limit = `at most ${requirement.atMost} ${figure.unit}`
-  return {
-    met,
-    text: `${figure.name}: ${median.toFixed(2)} ${figure.unit}, wanted ${limit}: ${met ? 'met' : 'NOT MET'}`,
-  }
+export const isMet = (requirement: Requirement): boolean =>
+  'atMost' in requirement ? requirement.value <= requirement.atMost : requirement.value >= requirement.atLeast
+
+export function formatRequirement(requirement: Requirement): string {
+  const { what, value, unit } = requirement
+  const bound = 'atMost' in requirement ? `at most ${requirement.atMost}` : `at least ${requirement.atLeast}`
+  return `${what}: ${value.toFixed(2)} ${unit}, wanted ${bound} ${unit}: ${isMet(requirement) ? 'met' : 'NOT MET'}`
 }
 
-/** A table with one line a figure. */
-export function formatReport(report: Report): string {
-  const { figures, method } = report
-  const rows = figures.map(({ name, unit, values }) => {
-    const { median, min, max } = summarise(values)
-    const digits = unit === '%' ? 2 : 1
-    return [name, ...[median, min, max].map((value) => value.toFixed(digits)), unit]
-  })
-  const table = [['', 'median', 'min', 'max', ''], ...rows]
-  const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)))
-  const lines = table.map((row) =>
+/** The method, a table with one line a figure, the other tables, and how the requirements were met. */
+export function formatReport({ method, figures, tables = [], requirements = [] }: Report): string {
+  const own: Table = {
+    title: '',
+    columns: ['', 'median', 'min', 'max', ''],
+    rows: figures.map(({ name, unit, values }) => {
+      const { median, min, max } = summarise(values)
+      const digits = unit === '%' ? 2 : 1
+      return [name, ...[median, min, max].map((value) => value.toFixed(digits)), unit]
+    }),
+  }
+  const parts = [
+    method,
+    ...(figures.length > 0 ? [formatTable(own)] : []),
+    ...tables.map(formatTable),
+    requirements.map(formatRequirement),
+  ]
+  return parts
+    .filter((lines) => lines.length > 0)
+    .map((lines) => lines.join('\n'))
+    .join('\n\n')
+}
+
+/** Lines; text is set to the left and numbers to the right. */
+function formatTable({ title, columns, rows }: Table): readonly string[] {
+  const cells = [columns, ...rows.map((row) => row.map(String))]
+  const isText = columns.map((_, column) =>
+    rows.every((row) => typeof row[column] === 'string' && !isNumeric(row[column])),
+  )
+  const widths = columns.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)))
+  const lines = cells.map((row) =>
     row
-      .map((cell, column) =>
-        column === 0 || column === 4 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!),
-      )
+      .map((cell, column) => (isText[column] ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)))
       .join('  ')
       .trimEnd(),
   )
-  return [...method, '', ...lines, '', ...[verdict(report)?.text ?? []].flat()].join('\n')
+  return title === '' ? lines : [title, ...lines]
 }
+
+const isNumeric = (text: string): boolean => text !== '' && Number.isFinite(Number(text))
