@@ -5,6 +5,8 @@ import type { ChildMessage, DeviceOptions, ParentMessage } from './protocol.ts'
 
 // Whatever kills the parent closes the channel: nobody would read the results any more.
 process.on('disconnect', () => process.exit())
+// Ctrl-C and service managers signal every process of the group; when this one ends is its parent's to decide.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined)
 
 let loop: Loop | undefined
 

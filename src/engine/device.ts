@@ -53,13 +53,16 @@ export class Device {
    */
   static async start(options: DeviceOptions, onEvent: (event: DeviceEvent) => void): Promise<Device> {
     const first = Promise.withResolvers<void>()
+    let hasStarted = false
     const device = new Device(options, (event) => {
-      onEvent(event)
       if (event.kind === 'ready') first.resolve()
-      if (event.kind === 'died') first.reject(new EngineError('device_failed', event.reason))
+      // It is not started again: the error tells of it, and to the one caller.
+      if (event.kind === 'died' && !hasStarted) first.reject(new EngineError('device_failed', event.reason))
+      else onEvent(event)
     })
     try {
       await first.promise
+      hasStarted = true
     } catch (error) {
       await device.close()
       throw error
@@ -146,12 +149,16 @@ export class Device {
     })
     let reason: string | undefined
     child.on('message', (message: ChildMessage) => {
+      // The last words of a dead process may arrive after its exit, when all of its requests are another's.
+      if (!this.#isCurrent(child)) return
       if (message.type === 'failed-to-start') reason = message.message
       else if (message.type === 'note') this.#onEvent({ kind: 'note', message: message.message })
       else this.#receive(child, message)
     })
     child.on('error', (error) => {
       reason ??= error.message
+      // A process that never came to be has no exit either.
+      if (child.pid === undefined) this.#died(child, reason)
     })
     child.on('exit', (code, signal) => {
       this.#died(child, reason ?? `the device process ended with ${signal ?? `status ${code}`}`)
@@ -162,7 +169,6 @@ export class Device {
 
   #receive(child: ChildProcess, message: Exclude<ChildMessage, { type: 'failed-to-start' | 'note' }>): void {
     if (message.type === 'ready') {
-      if (this.#state.kind === 'closed') return
       this.#state = { kind: 'ready', child }
       this.#models = message.models
       this.#deathsInARow = 0
@@ -187,9 +193,12 @@ export class Device {
     }
   }
 
+  #isCurrent(child: ChildProcess): boolean {
+    return 'child' in this.#state && this.#state.child === child
+  }
+
   #died(child: ChildProcess, reason: string): void {
-    if (this.#state.kind === 'closed' || this.#state.kind === 'restarting' || this.#state.child !== child)
-      return
+    if (!this.#isCurrent(child)) return
     const delayMs =
       this.#deathsInARow === 0
         ? restartDelayMs.first

@@ -43,6 +43,7 @@ export class Loop {
     for (;;) {
       const work = nextWork(this.#tasks.values())
       if (work) {
+        this.#announce(work)
         this.#settle(work, await run(work))
         await yieldToEvents()
       } else {
@@ -50,6 +51,13 @@ export class Loop {
         await this.#arrival.promise
       }
     }
+  }
+
+  /** Before the first unit of each task: the parent must know what a device was at that dies in it. */
+  #announce({ kind, tasks }: Work): void {
+    if (kind !== 'encode') return
+    for (const { request } of tasks)
+      this.#tell({ type: 'progress', id: request.id, progress: { phase: 'encoding' } })
   }
 
   /** Moves the tasks on to their next states, and tells of progress and outcomes. */
