@@ -79,6 +79,8 @@ export async function startWorker({ storage, store, pool, log, window }: WorkerO
     } catch (error) {
       // Its files stay: whether the failed transaction was committed is not known here, and the sweep at start knows.
       log.error({ err: error, generation: generation.id }, 'cannot write the outcome of a generation')
+      // One that could not be handed back is taken up at the next start all the same.
+      if (stop.signal.aborted) return
       await store.fail(generation, cannotStore).catch((error: unknown) => {
         log.error(
           { err: error, generation: generation.id },
