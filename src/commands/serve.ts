@@ -1,7 +1,8 @@
 /** `atelier serve`: puts the service together, listens, and takes it apart again on SIGTERM or SIGINT. */
 import { once } from 'node:events'
-import { pino, type Logger } from 'pino'
+import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
+import { createLog } from './log.ts'
 import { startPool, type DeviceEvent } from '../engine/pool.ts'
 import { startGenerationService } from '../generation/service.ts'
 import { buildApp } from '../http/app.ts'
@@ -13,7 +14,7 @@ import { statusOf } from './status.ts'
 
 /** Runs until a signal ends it. @throws when the data folder is in use, the model is not usable or the port is taken */
 export async function serve(config: Config): Promise<void> {
-  const log = pino({ level: config.logLevel })
+  const log = createLog(config)
   const closers: (() => Promise<void>)[] = []
   const open = async <T extends { close(): Promise<void> | void }>(opening: PromiseLike<T>): Promise<T> => {
     const opened = await opening

@@ -105,6 +105,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     } catch (error) {
       // Its files stay: whether the failed transaction was committed is not known here, and the sweep at start knows.
       log.error({ err: error, generation: generation.id }, 'cannot write the outcome of a generation')
+      // One that could not be handed back is taken up at the next start all the same.
+      if (stop.signal.aborted) return
       const unwritten = { startedAt: undefined, events: [] }
       await store.fail(generation, cannotStore, unwritten).catch((error: unknown) => {
         log.error(

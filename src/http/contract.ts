@@ -86,7 +86,17 @@ export async function registerOperations(
     throw new Error(`openapi.yaml promises operations without a handler: ${missing.join(', ')}`)
   if (extra.length > 0)
     throw new Error(`handlers for operations that openapi.yaml does not have: ${extra.join(', ')}`)
-  await app.register(openapiGlue, { specification: document, serviceHandlers: handlers })
+  await app.register(openapiGlue, { specification: jsonOnly(document), serviceHandlers: handlers })
+}
+
+/** Without media types that have no schema, those of pictures: the library warns that it cannot parse them, and we only send them. */
+function jsonOnly(document: ContractDocument): ContractDocument {
+  const copy: unknown = JSON.parse(JSON.stringify(document), (key, value: unknown) =>
+    key.includes('/') && value !== null && typeof value === 'object' && Object.keys(value).length === 0
+      ? undefined
+      : value,
+  )
+  return copy as ContractDocument
 }
 
 /** @returns the methods that a path answers to, none when the contract does not know it */

@@ -9,6 +9,7 @@ import { ApiError } from './errors.ts'
 import { describeValue } from './validation.ts'
 
 type Model = GenerationService['models'][number]
+type SchedulerName = Model['defaultScheduler']
 
 const minSide = 64
 /** Slices of one seed that can be reached, so that every picture of a request can also be made alone. */
@@ -39,6 +40,8 @@ export function readParameters(body: SchemaPictureRequest, limits: Limits): Gene
     throw new ApiError('invalid_value', message, { param: 'seed_index' })
   }
   const model = body.model == null ? firstOf(models) : resolveModel(body.model, models, config.modelAliases)
+  const scheduler = body.scheduler ?? model.defaultScheduler
+  checkSteps(filled.steps, scheduler, model)
   return {
     model: model.name,
     prompt: body.prompt,
@@ -49,7 +52,7 @@ export function readParameters(body: SchemaPictureRequest, limits: Limits): Gene
     seedIndex: filled.seed_index,
     steps: filled.steps,
     guidanceScale: filled.guidance_scale,
-    scheduler: body.scheduler ?? model.defaultScheduler,
+    scheduler,
     cleanCaption: filled.clean_caption,
     format: filled.output_format,
     compression: filled.output_compression,
@@ -90,6 +93,19 @@ function readSize(size: string, model: Model, maxSide: number): { width: number;
   if (fits(width) && fits(height)) return { width, height }
   const message = `size: expected "auto" or "WIDTHxHEIGHT" with each side from ${minSide} to ${maxSide} pixels, got ${describeValue(size)}`
   throw new ApiError('invalid_value', message, { param: 'size' })
+}
+
+/** Some schedulers of some checkpoints take fewer steps than the contract allows: LCM no more than its teacher took. */
+function checkSteps(steps: number, scheduler: SchedulerName, { schedulers }: Model): void {
+  const maxSteps = schedulers.find(({ name }) => name === scheduler)?.maxSteps ?? 0
+  if (steps <= maxSteps) return
+  if (maxSteps === 0) {
+    const names = schedulers.filter((each) => each.maxSteps > 0).map(({ name }) => name)
+    const message = `scheduler: expected one of ${names.join(', ')} for this model, got ${describeValue(scheduler)}`
+    throw new ApiError('invalid_value', message, { param: 'scheduler' })
+  }
+  const message = `steps: expected at most ${maxSteps} with the scheduler ${scheduler}, got ${steps}`
+  throw new ApiError('invalid_value', message, { param: 'steps' })
 }
 
 /** @returns 53 random bits: 0 … 2^53 − 1 */

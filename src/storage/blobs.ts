@@ -53,15 +53,16 @@ export class BlobDirectory implements BlobStore {
     const shard = name.slice(0, 2)
     const key = `${shard}/${name}.${extension}`
     const unfinished = join(this.#unfinished, name)
-    const file = await open(unfinished, 'wx', 0o600)
+    let created: string | undefined
     try {
-      await file.writeFile(bytes)
-      await file.sync()
-    } finally {
-      await file.close()
+      await writeFlushed(unfinished, bytes)
+      created = await mkdir(join(this.#root, shard), { recursive: true, mode: 0o700 })
+      await rename(unfinished, this.#path(key))
+    } catch (error) {
+      // A full disk must not be filled further by what did not fit.
+      await rm(unfinished, { force: true })
+      throw error
     }
-    const created = await mkdir(join(this.#root, shard), { recursive: true, mode: 0o700 })
-    await rename(unfinished, this.#path(key))
     await syncFolder(join(this.#root, shard))
     if (created !== undefined) await syncFolder(this.#root)
     return key
@@ -96,6 +97,16 @@ export class BlobDirectory implements BlobStore {
     if (!keyPattern.test(key))
       throw new StorageError('blob_missing', `${JSON.stringify(key)} is not a blob key`)
     return join(this.#root, key)
+  }
+}
+
+async function writeFlushed(path: string, bytes: Uint8Array): Promise<void> {
+  const file = await open(path, 'wx', 0o600)
+  try {
+    await file.writeFile(bytes)
+    await file.sync()
+  } finally {
+    await file.close()
   }
 }
 

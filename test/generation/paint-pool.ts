@@ -15,7 +15,12 @@ export const paintModel: ModelInfo = {
   baseSize: 64,
   buckets: [{ width: 64, height: 64 }],
   defaultScheduler: 'dpm++_2m',
-  schedulers: [{ name: 'dpm++_2m', maxSteps: 100 }],
+  schedulers: [
+    { name: 'dpm++_2m', maxSteps: 100 },
+    { name: 'euler', maxSteps: 100 },
+    { name: 'lcm', maxSteps: 50 },
+    { name: 'ddim', maxSteps: 0 },
+  ],
   maxPromptTokens: 120,
   latentScale: 8,
   patchSize: 2,

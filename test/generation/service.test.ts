@@ -4,10 +4,11 @@ import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { pino } from 'pino'
 import sharp from 'sharp'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { EngineError } from '../../src/engine/protocol.ts'
 import type { SettledGeneration } from '../../src/generation/generation.ts'
 import { startGenerationService, type GenerationService } from '../../src/generation/service.ts'
+import { GenerationStore } from '../../src/generation/store.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { preparedFolder } from '../storage/prepared-folder.ts'
 import { paint, paintPool, type PaintOptions, type PaintPool } from './paint-pool.ts'
@@ -398,6 +399,22 @@ describe('a stop', () => {
     expect(pool.requests.map(({ id }) => id.slice(0, id.indexOf('/'))).sort()).toEqual(
       ids.flatMap((id) => [id, id]).sort(),
     )
+  })
+
+  test('that cannot even hand back leaves the row to the next start, and fails nothing', async () => {
+    await start({ stepMs: 5 })
+    const id = await create({ steps: 100_000 })
+    await expect.poll(() => pool.requests.length).toBe(1)
+    const handBack = vi
+      .spyOn(GenerationStore.prototype, 'handBack')
+      .mockRejectedValueOnce(new Error('the disk is gone'))
+    await service.close()
+    expect(handBack).toHaveBeenCalledOnce()
+    expect(await service.count()).toEqual({ queued: 0, running: 1 })
+    await storage.database.prisma.generation.update({ where: { id }, data: { steps: 1 } })
+
+    await start()
+    expect(await succeeded(id)).toMatchObject({ attempt: 2 })
   })
 
   test('by a process that could not say so is made good: running rows are taken up, whatever the queue remembers', async () => {

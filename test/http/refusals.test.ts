@@ -96,6 +96,16 @@ describe('a field at fault is named, with what was expected and what came', () =
       'invalid_value',
       'size: expected "auto" or "WIDTHxHEIGHT" with each side from 64 to 2048 pixels, got "64x2049"',
     ],
+    [
+      { ...x, scheduler: 'lcm', steps: 51 },
+      'invalid_value',
+      'steps: expected at most 50 with the scheduler lcm, got 51',
+    ],
+    [
+      { ...x, scheduler: 'ddim' },
+      'invalid_value',
+      'scheduler: expected one of dpm++_2m, euler, lcm for this model, got "ddim"',
+    ],
     [{ ...x, seed_index: 98, n: 3 }, 'invalid_value', 'seed_index: expected at most 97 with n 3, got 98'],
     [
       { ...x, model: 'sdxl' },

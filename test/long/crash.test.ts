@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { findModels } from '../../src/commands/model-folder.ts'
+import { callControl } from '../../src/storage/control.ts'
 import { openStorage } from '../../src/storage/storage.ts'
 import { startServer, temporaryFolder } from '../e2e/server.ts'
 
@@ -11,6 +12,8 @@ const rounds = 20
 test(`after each of ${rounds} kills every accepted request is finished with its files or queued and then finished`, async () => {
   await using folder = await temporaryFolder()
   const [{ name: model }] = await findModels(['tiny'])
+  const answered: string[] = []
+  let cutOff = 0
   let finished = 0
   for (let round = 0; round < rounds; round++) {
     const server = await startServer({ dataDir: folder.path })
@@ -30,22 +33,31 @@ test(`after each of ${rounds} kills every accepted request is finished with its 
       })
     const requests = Array.from({ length: 12 }, (_, seed) =>
       post(seed).then(
-        (response) => response.status,
-        () => 'cut off',
+        async (response) => {
+          const body = await response.json().catch(() => undefined)
+          return body === undefined
+            ? 'cut off'
+            : { status: response.status, id: (body as { id?: string }).id }
+        },
+        () => 'cut off' as const,
       ),
     )
-    // Random on purpose: a moment in the work, or during the start of it.
+    // Random on purpose: any moment of the work, but before its end.
     const atMs = Math.random() * 3_000
-    await Promise.race([new Promise((resolve) => setTimeout(resolve, atMs)), Promise.all(requests)])
+    const enough = requests.slice(0, 1 + Math.floor(Math.random() * (requests.length - 1)))
+    await Promise.race([new Promise((resolve) => setTimeout(resolve, atMs)), Promise.all(enough)])
     await server.kill()
-    const statuses = await Promise.all(requests)
-    expect(statuses.filter((status) => status !== 200 && status !== 'cut off')).toEqual([])
+    const answers = await Promise.all(requests)
+    const whole = answers.filter((answer) => answer !== 'cut off')
+    expect(whole.filter(({ status }) => status !== 200)).toEqual([])
+    answered.push(...whole.map(({ id }) => id ?? 'an answer without an id'))
+    cutOff += answers.length - whole.length
   }
+  expect(cutOff).toBeGreaterThan(rounds)
 
   // One more start brings everything to its end.
   const last = await startServer({ dataDir: folder.path })
   const busy = async () => {
-    const { callControl } = await import('../../src/storage/control.ts')
     const answer = await callControl(folder.path, 'status', {})
     if (answer.state === 'no_server') throw new Error('the server does not answer')
     const { queued, running } = answer.result as { queued: number; running: number }
@@ -66,6 +78,8 @@ test(`after each of ${rounds} kills every accepted request is finished with its 
       })
       finished += 1
     }
+    const ids = new Set(rows.map(({ id }) => id))
+    expect(answered.filter((id) => !ids.has(id))).toEqual([])
     const known = rows.flatMap(({ images }) => images.map(({ blobKey }) => blobKey)).sort()
     const files = await readdir(join(folder.path, 'blobs'), { recursive: true, withFileTypes: true })
     expect(files.filter((file) => file.isFile()).length).toBe(known.length)

@@ -34,6 +34,15 @@ test('deleting one of two equal blobs leaves the other, and deleting twice is no
   expect(await buffer(await blobs.open(second))).toEqual(Buffer.from('same'))
 })
 
+test('a write that fails leaves no file', async () => {
+  const root = temporaryFolder()
+  const blobs = await BlobDirectory.open(root)
+  for (let shard = 0; shard < 256; shard++)
+    writeFileSync(join(root, shard.toString(16).padStart(2, '0')), 'in the way of a folder')
+  await expect(blobs.put(Buffer.from('lost'), 'png')).rejects.toThrow(/EEXIST|ENOTDIR/)
+  expect(readdirSync(join(root, 'unfinished'))).toEqual([])
+})
+
 test('only a key becomes a path', async () => {
   const blobs = await BlobDirectory.open(temporaryFolder())
   for (const key of [
