@@ -29,7 +29,20 @@ test.each([
   const log = createLog({ logLevel: 'info' }, { write: (line) => lines.push(line) })
   const parameters = someParameters({ prompt: secret, negativePrompt: secret, ...wrong })
   const error: unknown = await new GenerationStore(storage)
-    .create({ parameters, requestId: 'req_1', user: secret, idempotency: undefined }, () => undefined)
+    .create(
+      {
+        parameters,
+        requestId: 'req_1',
+        user: secret,
+        priority: 'normal',
+        deadline: undefined,
+        previewSteps: [],
+        expectedMs: 1,
+        rowTokens: 1,
+        idempotency: undefined,
+      },
+      () => undefined,
+    )
     .catch((error: unknown) => error)
   expect(error).toBeInstanceOf(Error)
   log.child({ requestId: 'req_1' }).error({ err: error }, 'request failed')
