@@ -29,18 +29,19 @@ export function fingerprintOf({ key, operation, body }: IdempotentCall): Fingerp
   return { key, operation, bodySha256: createHash('sha256').update(canonicalJson(body)).digest('hex') }
 }
 
-/** Drops keys that have expired, then takes this one; false when it is taken. Of concurrent twins one gets it. */
+/** Takes a key that is new or has expired; false when it is taken. Of concurrent twins one gets it. */
 export async function claimKey(
   transaction: Transaction,
-  fingerprint: Fingerprint,
-  generationId?: string,
+  { key, operation, bodySha256 }: Fingerprint,
+  generationId: string | null,
 ): Promise<boolean> {
-  await transaction.idempotencyKey.deleteMany({ where: { createdAt: { lte: expiry() } } })
-  const { count } = await transaction.idempotencyKey.createMany({
-    data: { ...fingerprint, generationId: generationId ?? null },
-    skipDuplicates: true,
-  })
-  return count === 1
+  const taken = await transaction.$executeRaw`
+    INSERT INTO "IdempotencyKey" AS kept ("key", "operation", "bodySha256", "generationId", "createdAt")
+    VALUES (${key}, ${operation}, ${bodySha256}, ${generationId}, ${new Date()})
+    ON CONFLICT ("key") DO UPDATE SET "operation" = excluded."operation", "bodySha256" = excluded."bodySha256",
+      "generationId" = excluded."generationId", "answer" = NULL, "createdAt" = excluded."createdAt"
+    WHERE kept."createdAt" <= ${expiry()}`
+  return taken === 1
 }
 
 /**
@@ -75,6 +76,10 @@ export class IdempotentCalls {
 
   constructor(storage: Storage) {
     this.#storage = storage
+  }
+
+  async dropExpired(): Promise<void> {
+    await this.#prisma.idempotencyKey.deleteMany({ where: { createdAt: { lte: expiry() } } })
   }
 
   /** Keys whose call an earlier process began and did not end, so that they can be sent again. */
@@ -113,7 +118,7 @@ export class IdempotentCalls {
   /** @returns undefined when the key was taken meanwhile, by another process or another operation */
   async #run<T>(fingerprint: Fingerprint, work: () => Promise<T>): Promise<{ answer: T } | undefined> {
     const { key } = fingerprint
-    if (!(await this.#prisma.$transaction((transaction) => claimKey(transaction, fingerprint))))
+    if (!(await this.#prisma.$transaction((transaction) => claimKey(transaction, fingerprint, null))))
       return undefined
     try {
       const answer = await work()

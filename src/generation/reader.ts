@@ -45,6 +45,13 @@ export class GenerationReader {
     return (await this.withEventCount(id))?.generation
   }
 
+  /** @throws {GenerationError} `not_found` */
+  async isFinal(id: string): Promise<boolean> {
+    const row = await this.#prisma.generation.findUnique({ where: { id }, select: { finishedAt: true } })
+    if (!row) throw new GenerationError('not_found', `there is no generation ${id}`)
+    return row.finishedAt !== null
+  }
+
   async withEventCount(
     id: string,
   ): Promise<{ readonly generation: Generation; readonly eventCount: number } | undefined> {

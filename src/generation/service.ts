@@ -168,8 +168,14 @@ export async function startGenerationService(options: GenerationServiceOptions):
     devices,
     onSettled: (settled) => totals.add(settled),
   })
-  const prune = () =>
-    eventLog.prune().catch((error: unknown) => log.error({ err: error }, 'cannot drop old events'))
+  const prune = async () => {
+    try {
+      await eventLog.prune()
+      await calls.dropExpired()
+    } catch (error) {
+      log.error({ err: error }, 'cannot drop old events and keys; will try again')
+    }
+  }
   const swept = sweepBlobs(found, reader, storage.blobs, log).then(async (removed) => {
     await prune()
     return removed
@@ -250,9 +256,10 @@ export async function startGenerationService(options: GenerationServiceOptions):
       try {
         for (;;) {
           const announced = announcements.next(signal)
-          const now = await reader.get(id)
-          if (!now) throw new GenerationError('not_found', `there is no generation ${id}`)
-          if (isSettled(now)) return now
+          if (await reader.isFinal(id)) {
+            const now = await reader.get(id)
+            if (now && isSettled(now)) return now
+          }
           await announced
         }
       } finally {

@@ -117,9 +117,8 @@ export class GenerationStore {
             eventCount: 1,
           },
         })
-        await addEvents(transaction, [
-          { generationId: id, eventCount: 1, events: [{ type: 'queued', position }] },
-        ])
+        const events: EventDetails[] = [{ type: 'queued', position }]
+        await addEvents(transaction, [{ generationId: id, eventCount: 1, events }], []) // nobody knows of it yet
         await this.#storage.generationQueue.send(transaction, [{ id: jobIdOf(id), turnAt }])
         return toGeneration({ ...row, images: [] })
       })
@@ -130,18 +129,18 @@ export class GenerationStore {
   /** Takes generations in the order of their turns, as many as fit beside what is held; each begins a new attempt. */
   async claim(held: Load, window: Window): Promise<ClaimedGeneration[]> {
     const { generationQueue } = this.#storage
+    const waiting = await this.#prisma.generation.findMany({
+      where: { state: 'queued', claimed: false },
+      orderBy: [{ turnAt: 'asc' }, { id: 'asc' }],
+      take: window.images,
+      select: { expectedMs: true, count: true, crashes: true },
+    })
+    const [first] = waiting
+    if (!first) return []
+    const isSuspect = first.crashes >= suspectCrashes
+    const limit = isSuspect ? (held.count === 0 ? 1 : 0) : howManyFit(waiting, held, window)
+    if (limit === 0) return []
     return this.#transaction(async (transaction) => {
-      const waiting = await transaction.generation.findMany({
-        where: { state: 'queued', claimed: false },
-        orderBy: [{ turnAt: 'asc' }, { id: 'asc' }],
-        take: window.images,
-        select: { expectedMs: true, count: true, crashes: true },
-      })
-      const [first] = waiting
-      if (!first) return []
-      const limit =
-        first.crashes >= suspectCrashes ? (held.count === 0 ? 1 : 0) : howManyFit(waiting, held, window)
-      if (limit === 0) return []
       const jobIds = await generationQueue.fetch(transaction, limit)
       const rows = await transaction.generation.updateManyAndReturn({
         where: { id: { in: jobIds.map(generationIdOf) }, state: 'queued' },
@@ -382,9 +381,8 @@ export class GenerationStore {
     eventCount: number,
     events: readonly EventDetails[],
   ): Promise<void> {
-    await addEvents(transaction, [{ generationId, eventCount, events }])
+    await addEvents(transaction, [{ generationId, eventCount, events }], [eventChannel, settledChannel])
     await this.#storage.generationQueue.remove(transaction, jobIdOf(generationId))
-    await notify(transaction, settledChannel, generationId)
   }
 
   async #expectReplay(generationId: string | null): Promise<Generation> {
