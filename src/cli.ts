@@ -11,7 +11,7 @@ const program = new Command('atelier')
   .addHelpText('after', () => {
     const rows = describeSettings().map(
       ({ variable, fallback, description, expected }) =>
-        `  ${variable.padEnd(22)} ${description} (${expected}; default ${fallback === '' ? 'empty' : fallback})`,
+        `  ${variable.padEnd(24)} ${description} (${expected}; default ${fallback === '' ? 'empty' : fallback})`,
     )
     return `\nEnvironment:\n${rows.join('\n')}`
   })
