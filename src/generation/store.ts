@@ -34,7 +34,7 @@ import { howManyFit, turnOf, type Load, type Window } from './turns.ts'
 /** Told when a generation has become final; the payload is its id. */
 export const settledChannel = 'atelier_generation_settled'
 
-/** A request under which a device died this often, each time with the whole server, is taken to be the cause. */
+/** A request that a device was working on each of the times the whole server died is taken to be the cause. */
 export const maxCrashes = 5
 /** From so many on it is claimed first and alone, so that it takes no other request down with it. */
 const suspectCrashes = 2
