@@ -81,7 +81,9 @@ export class ProgressLog {
         entry.images.set(image, { step, endsAtMs: Date.now() + progress.etaMs })
         break
       case 'preview': {
-        const stored = this.#storePreview(entry, image, progress.step, steps, progress.picture)
+        // Told in the order of the steps, however long each takes to encode.
+        const earlier = Promise.all(entry.previews)
+        const stored = this.#storePreview(entry, image, progress.step, steps, progress.picture, earlier)
         entry.previews.add(stored)
         void stored.finally(() => entry.previews.delete(stored))
         break
@@ -139,11 +141,13 @@ export class ProgressLog {
     step: number,
     steps: number,
     picture: Picture,
+    earlier: Promise<unknown>,
   ): Promise<void> {
     const { blobs, log } = this.#options
     try {
       const bytes = await encodePreview(picture)
       const blobKey = await blobs.put(bytes, 'webp')
+      await earlier
       const { width, height } = picture
       const sizeBytes = bytes.length
       const preview: EventDetails = {
