@@ -66,39 +66,55 @@ interface Sums {
 }
 
 /**
- * Least squares on relative errors, so that short calls count as much as long ones. New observations fade old ones out,
- * and the first ones, made on purpose, never fade: a device that always sees one size keeps its idea of the others.
+ * Two things are learned, at their own speeds. The shape: how the fixed part compares with the rest, which is the device's and the
+ * model's own; calls that were measured on purpose never fade from it, so that a device that always sees one size keeps its
+ * idea of the others. The pace: how much slower than that shape calls are just now, which changes with whatever else runs on
+ * the machine. If a slow minute could bend the shape, batching would seem not to pay, and then nothing would show that it does.
+ *
+ * The shape is fitted by least squares on relative errors, so that short calls count as much as long ones.
  */
 export class LineFit {
   readonly #prior = emptySums()
   readonly #live = emptySums()
-  #line: Line = { baseMs: 0, perUnitMs: 0 }
+  #shape: Line
+  #pace = 1
+  #observed = 0
 
   /** @param prior calls that were measured on purpose */
   constructor(prior: readonly { readonly units: number; readonly ms: number }[]) {
-    for (const { units, ms } of prior) accumulate(this.#prior, units, ms)
-    this.#line = fit(this.#prior)
+    for (const { units, ms } of prior) accumulate(this.#prior, units, ms, priorWeight)
+    this.#shape = fit(this.#prior)
   }
 
   observe(units: number, ms: number): void {
-    for (const key of sumKeys) this.#live[key] *= fading
-    accumulate(this.#live, units, ms)
+    const expectedMs = callMs(this.#shape, units)
+    if (expectedMs > 0 && ms > 0) {
+      // A geometric mean, of all so far and later of the latest: one call that was held up says little.
+      const share = Math.max(1 / (this.#observed + 1), 0.1)
+      this.#pace *= (ms / expectedMs / this.#pace) ** share
+    }
+    this.#observed += 1
+    for (const key of sumKeys) this.#live[key] *= shapeFading
+    accumulate(this.#live, units, ms / this.#pace, 1)
     const both = emptySums()
     for (const key of sumKeys) both[key] = this.#prior[key] + this.#live[key]
-    this.#line = fit(both)
+    this.#shape = fit(both)
   }
 
   get line(): Line {
-    return this.#line
+    const { baseMs, perUnitMs } = this.#shape
+    return { baseMs: baseMs * this.#pace, perUnitMs: perUnitMs * this.#pace }
   }
 }
 
-const fading = 0.9
+/** A call that was measured on purpose counts as much as so many live ones. */
+const priorWeight = 10
+const shapeFading = 0.99
 const sumKeys = ['weight', 'units', 'unitsSquared', 'ms', 'unitsMs'] as const
 const emptySums = (): Sums => ({ weight: 0, units: 0, unitsSquared: 0, ms: 0, unitsMs: 0 })
 
-function accumulate(sums: Sums, units: number, ms: number): void {
-  const weight = 1 / Math.max(ms, 1e-3) ** 2
+function accumulate(sums: Sums, units: number, ms: number, count: number): void {
+  const weight = count / Math.max(ms, 1e-3) ** 2
   sums.weight += weight
   sums.units += weight * units
   sums.unitsSquared += weight * units * units

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { MersenneTwister } from '../../src/diffusion/mersenne-twister.ts'
 import { callMs, LineFit, pays } from '../../src/engine/costs.ts'
 
 describe('a fit', () => {
@@ -45,6 +46,22 @@ describe('a fit', () => {
     for (let i = 0; i < 50; i++) fit.observe(100, 30)
     expect(callMs(fit.line, 100)).toBeGreaterThan(20)
   })
+})
+
+test('a machine that is busy with other things slows the line down and does not bend it', () => {
+  const own = { baseMs: 10, perUnitMs: 1 }
+  const fit = new LineFit([10, 20, 40].map((units) => ({ units, ms: callMs(own, units) })))
+  // Calls of the two smallest sizes only, each held up by its own amount: twice to four times as long as on an idle machine.
+  const random = new MersenneTwister(1)
+  for (let call = 0; call < 500; call++) {
+    const units = call % 3 === 0 ? 10 : 20
+    fit.observe(units, callMs(own, units) * (2 + (2 * random.next()) / 2 ** 32))
+  }
+  const { line } = fit
+  expect(callMs(line, 20) / callMs(own, 20)).toBeGreaterThan(2.5)
+  expect(callMs(line, 20) / callMs(own, 20)).toBeLessThan(3.5)
+  expect(line.baseMs / line.perUnitMs).toBeGreaterThan(5)
+  expect(line.baseMs / line.perUnitMs).toBeLessThan(20)
 })
 
 test('a merger pays when the fixed part is a notable share of the merged call', () => {
