@@ -89,6 +89,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
     refuseForeign(request, config)
+    forgetTypeOfNothing(request)
     if (lifecycle.isClosing)
       throw new ApiError('shutting_down', 'The server is shutting down', { headers: { 'retry-after': '5' } })
   })
@@ -179,6 +180,13 @@ function refuseUnknownQuery({ query, routeOptions }: FastifyRequest): void {
   const param = shorten(name)
   const expected = known.length === 0 ? 'no query parameters' : `only ${known.join(', ')}`
   throw new ApiError('unknown_parameter', `${param}: expected ${expected} here`, { param })
+}
+
+/** Some clients name the type of a body even where they send none; where none is expected that does no harm. */
+function forgetTypeOfNothing({ routeOptions, headers }: FastifyRequest): void {
+  const sendsNothing =
+    headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) === 0
+  if (routeOptions.schema?.body === undefined && sendsNothing) delete headers['content-type']
 }
 
 /** Fastify validates a body by its media type, so that a body of none would pass unseen. */
