@@ -37,6 +37,10 @@ export function installDependencies() {
 
 /** Generates the Prisma client when it is missing or was made from another schema or Prisma version. */
 export function generateDatabaseClient() {
+  if (!existsSync(at('node_modules', 'prisma', 'package.json'))) {
+    console.error('atelier: its dependencies are not installed; run "npm ci" in its folder')
+    process.exit(1)
+  }
   const stamp = at('src', 'storage', 'client', '.schema-sha256')
   const wanted = createHash('sha256')
     .update(readFileSync(at('prisma', 'schema.prisma')))
@@ -48,6 +52,7 @@ export function generateDatabaseClient() {
   run(process.execPath, [at('node_modules', 'prisma', 'build', 'index.js'), 'generate', '--no-hints'], {
     PRISMA_SCHEMA_ENGINE_BINARY: process.execPath,
     PRISMA_HIDE_UPDATE_MESSAGE: '1',
+    CHECKPOINT_DISABLE: '1', // no report of its use to its maker
   })
   writeFileSync(stamp, wanted)
 }

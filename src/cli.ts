@@ -1,11 +1,21 @@
 /** The only entry: reads the command line and the environment, and hands over to one command. */
+import { enableCompileCache } from 'node:module'
+import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
+import packageJson from '../package.json' with { type: 'json' }
 import { ConfigError, describeSettings, readConfig } from './config.ts'
+
+// Compiled sources are kept for the next start, of this process and of the device processes that inherit the variable.
+process.env['NODE_COMPILE_CACHE'] ??= fileURLToPath(
+  new URL('../node_modules/.cache/compiled', import.meta.url),
+)
+enableCompileCache(process.env['NODE_COMPILE_CACHE'])
 
 // bin/atelier.mjs holds this channel open when the system's Node is not the pinned one; it closes however that process ends.
 if (process.channel) process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'))
 
 const program = new Command('atelier')
+  .version(packageJson.version)
   .description('Text to image on your own machines: PixArt-α behind an HTTP API.')
   .showHelpAfterError()
   .addHelpText('after', () => {

@@ -9,6 +9,7 @@ import { buildApp } from '../http/app.ts'
 import { serveControl } from '../storage/control.ts'
 import { openStorage } from '../storage/storage.ts'
 import { deviceOptions } from './devices.ts'
+import { checkAddress } from './listen.ts'
 import { findModels } from './model-folder.ts'
 import { statusOf } from './status.ts'
 
@@ -24,6 +25,7 @@ export async function serve(config: Config): Promise<void> {
   // Before anything that takes time, so that a signal during the start ends it in order too.
   const signalled = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
   try {
+    await checkAddress(config)
     const models = await findModels(config.models)
     const { dataDir, maxWaitSeconds } = config
     // Side by side: the one waits for the disk, the other for the weights.
@@ -41,8 +43,10 @@ export async function serve(config: Config): Promise<void> {
     await signalled
     log.info('shutting down')
   } finally {
-    // A second signal does not wait.
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => process.exit(1))
+    // A second signal does not wait. One that comes at once is the first, sent to the whole group and passed on as well.
+    const sinceMs = performance.now()
+    const leave = () => performance.now() - sinceMs > 1_000 && process.exit(1)
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, leave)
     for (const close of closers.toReversed()) await close()
   }
   // PGlite and the like keep no promise to let the event loop run dry.

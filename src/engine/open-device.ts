@@ -23,6 +23,13 @@ export interface OpenedDevice {
   readonly limits: Limits
 }
 
+/** What an operator can do about a provider that does not work. */
+const needs: Readonly<Record<DeviceOptions['device']['provider'], string>> = {
+  cpu: 'the package onnxruntime-node is not whole: run "npm ci"',
+  cuda: 'it needs an NVIDIA GPU with its driver, and ONNX Runtime\'s CUDA libraries: run "ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node"',
+  webgpu: 'it needs a GPU with its Vulkan, Metal or Direct3D 12 driver',
+}
+
 /** What text embeddings may take that are kept for the prompts to come, all models together. */
 const promptCacheBytes = 256 * 2 ** 20
 
@@ -41,7 +48,12 @@ export async function openDevice(
   const { name, device, models, cacheDir, memoryLimitBytes = Infinity } = options
   const { provider, index: deviceIndex, cores } = device
   const threads = cores ? cores[1] - cores[0] + 1 : 0
-  const check = await checkProvider({ provider, threads, deviceIndex })
+  const check = await checkProvider({ provider, threads, deviceIndex }).catch((error: unknown) => {
+    const [reason] = (error instanceof Error ? error.message : String(error)).split('\n')
+    throw new Error(`ATELIER_DEVICES: ${name} does not work here; ${needs[provider]} (${reason})`, {
+      cause: error,
+    })
+  })
   if (check.lowering === 'plain') onNote(`${check.reason}; the plain ones are used`)
   const { lowering } = check
   const pipelines: Pipeline[] = []

@@ -373,7 +373,11 @@ function channelsFirst(pixels: Uint8Array): Uint8Array {
 }
 
 async function readDescription(file: string): Promise<GoldenDescription> {
-  const json: unknown = JSON.parse(await readFile(file, 'utf8'))
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    const expected = 'expected a folder with checkpoint/, golden.safetensors and golden.json'
+    throw new Error(`${expected}, and ${file} cannot be read`, { cause: error })
+  })
+  const json: unknown = JSON.parse(text)
   const { prompts, runs } = json as Partial<GoldenDescription>
   if (!Array.isArray(prompts) || !Array.isArray(runs))
     throw new Error(`${file}: expected the lists "prompts" and "runs"`)

@@ -69,5 +69,12 @@ export class PromptCache {
   }
 }
 
+/** Of ids that are still in use: the policy asks for them again before every unit of work. */
+const keys = new WeakMap<Int32Array, string>()
+
 /** Token ids decide the embedding: prompts that differ in spelling alone share one. */
-export const keyOf = (ids: Int32Array): string => ids.join(' ')
+export function keyOf(ids: Int32Array): string {
+  const key = keys.get(ids) ?? ids.join(' ')
+  keys.set(ids, key)
+  return key
+}

@@ -2,6 +2,8 @@
  * One graph on one execution provider, its weights read from where they lie. The only importer of onnxruntime-node: nothing of
  * that library's types or habits is visible outside.
  */
+// First, since imports are evaluated in order.
+import './no-telemetry.ts'
 import { dirname, relative, resolve, sep } from 'node:path'
 import { InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
 import type { DataType } from '../graph/data-type.ts'

@@ -1,5 +1,6 @@
 /** The one catalogue of what can go wrong in storage, so that callers can tell the cases apart. */
 export type StorageErrorCode =
+  | 'folder_unusable' // the data folder cannot be made or written
   | 'database_held' // another process has the embedded database open
   | 'database_damaged' // the folder is there and does not open
   | 'migration_changed' // an applied migration's file is not what it was

@@ -25,7 +25,7 @@ interface Holder {
 
 /** @throws {StorageError} `database_held`, naming the holder and what to do */
 export function lockFolder(folder: string): FolderLock {
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  makeFolder(folder)
   const holderPath = join(folder, 'database.holder.json')
   const lock = new DatabaseSync(join(folder, 'database.lock'), { timeout: 0 })
   try {
@@ -42,6 +42,19 @@ export function lockFolder(folder: string): FolderLock {
       rmSync(holderPath, { force: true })
       lock.close()
     },
+  }
+}
+
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new StorageError(
+      'folder_unusable',
+      `ATELIER_DATA_DIR: expected a folder that this user can write, got ${folder} (${reason})`,
+      { cause: error },
+    )
   }
 }
 
