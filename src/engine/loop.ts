@@ -34,6 +34,8 @@ export class Loop {
   #unitsOfWork = 0
   #textEncodings = 0
   #batchRows = 0
+  /** Reckoned once between two units of work, when it is asked for. */
+  #etas: ReadonlyMap<Task, number> | undefined
   #toldLoadMs = -Infinity
   #toldCostsMs = -Infinity
 
@@ -78,6 +80,7 @@ export class Loop {
   }
 
   #schedule(): Work<Task> | undefined {
+    this.#etas = undefined
     return nextWork(this.#tasks.values(), this.#costsOf, performance.now(), this.#options.limits)
   }
 
@@ -103,6 +106,7 @@ export class Loop {
   /** Moves the tasks on to their next states, and tells of progress, outcomes and costs. */
   #settle(work: Work<Task>, outcome: Outcome): void {
     const { tell, residency } = this.#options
+    this.#etas = undefined
     this.#unitsOfWork += 1
     if (work.kind === 'denoise') this.#batchRows = sum(outcome.needs, ({ rows }) => rows)
     if (outcome.kind === 'done') this.#observe(work, outcome)
@@ -175,11 +179,20 @@ export class Loop {
     })
   }
 
-  /** The task's own rest and that of all that goes before it, as things stand. */
   #etaMs(task: Task): number {
-    const ranked = rank(this.#tasks.values(), this.#costsOf, performance.now())
-    const ahead = ranked.slice(0, ranked.indexOf(task) + 1)
-    return sum(ahead, ({ need }) => remainingMs(this.#costsOf(need.model), need))
+    this.#etas ??= this.#reckonEtas()
+    return this.#etas.get(task) ?? 0
+  }
+
+  /** Each task's own rest and that of all that goes before it, as things stand. */
+  #reckonEtas(): ReadonlyMap<Task, number> {
+    let etaMs = 0
+    return new Map(
+      rank(this.#tasks.values(), this.#costsOf, performance.now()).map((task) => {
+        etaMs += remainingMs(this.#costsOf(task.need.model), task.need)
+        return [task, etaMs]
+      }),
+    )
   }
 
   #observe({ kind, tasks }: Work<Task>, { needs, tookMs, computeMs }: Measured): void {
