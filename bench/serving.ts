@@ -101,7 +101,7 @@ interface Contest {
 }
 
 async function compare({ engines, alone, ours }: Contest, options: Options, tell: Tell): Promise<Report> {
-  const { requests, rounds, seed, base, saturation } = options
+  const { requests, rounds, seed, base, saturation, http } = options
   const sizes = bucketsFor(base)
   const traces = Array.from({ length: rounds }, (_, round) =>
     makeTrace({ seed: seed + round, requests, model: 'serving', sizes }),
@@ -142,7 +142,8 @@ async function compare({ engines, alone, ours }: Contest, options: Options, tell
     method: methodOf(options, tokens, meanSoloMs),
     figures: [],
     tables: [tableOf(results)],
-    requirements: requirementsOf(results, ours, { leastThroughput: tokens <= 256 ? 1.05 : 0.98 }),
+    // Over HTTP they would hold the database and the encoding of pictures to what batching can do.
+    requirements: http ? [] : requirementsOf(results, ours, { leastThroughput: tokens <= 256 ? 1.05 : 0.98 }),
     plot: plotOf(
       results,
       `${rounds} × ${requests} requests of ${stepCounts.join(', ')} steps, up to ${tokens} tokens, ${meanSoloMs.toFixed(0)} ms alone`,
