@@ -2,7 +2,7 @@
 import { mkdir } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { measureProfile } from '../src/engine/cost-book.ts'
+import { CostBook, measureProfile } from '../src/engine/cost-book.ts'
 import { Model } from '../src/engine/model.ts'
 import { bucketsFor } from '../src/diffusion/buckets.ts'
 import type { Benchmark, Report } from './report.ts'
@@ -12,13 +12,14 @@ import { continuous, oneAtATime, requestLevel, type Engine, type Play } from './
 import { oneAtATimeOverHttp, overHttp } from './serving/http.ts'
 import { plotOf } from './serving/plot.ts'
 import { loadText, requirementsOf, resultOf, tableOf, type Result } from './serving/results.ts'
+import { simulatedContinuous, simulatedOneAtATime, simulatedRequestLevel } from './serving/simulated.ts'
 import { mean, medianByGroup } from './serving/statistics.ts'
 import { arrivalsMs, guidedShare, makeTrace, stepCounts, type Trace } from './serving/trace.ts'
 import { writeSyntheticCheckpoint } from './synthetic-checkpoint.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 
 type Numbers = 'requests' | 'rounds' | 'seed' | 'base' | 'blocks' | 'threads' | 'delay' | 'batch'
-type Options = Readonly<Record<Numbers, number> & Record<'http' | 'saturation', boolean>>
+type Options = Readonly<Record<Numbers, number> & Record<'http' | 'simulate' | 'saturation', boolean>>
 
 const loads = [0.5, 0.8, 0.95, Infinity] as const
 
@@ -39,6 +40,11 @@ export const serving: Benchmark<Options> = {
     },
     batch: { description: 'request-level batching: most requests of a batch', fallback: 8 },
     http: { description: 'over HTTP, with the whole service', fallback: false },
+    simulate: {
+      description:
+        'measure only what calls cost; then a simulated clock, which nothing else on the machine disturbs',
+      fallback: false,
+    },
     saturation: { description: 'only with all requests there at once', fallback: false },
   },
   async run(options, tell) {
@@ -62,7 +68,7 @@ interface Places {
 type Tell = (message: string) => void
 
 async function serveHere(options: Options, places: Places, tell: Tell): Promise<Report> {
-  const { threads, delay, batch } = options
+  const { threads, delay, batch, simulate } = options
   const model = await Model.open('serving', places.model, {
     provider: 'cpu',
     threads,
@@ -74,12 +80,12 @@ async function serveHere(options: Options, places: Places, tell: Tell): Promise<
   await model.load()
   tell('measuring what calls cost')
   const profile = await measureProfile(model, performance.now() - startedMs)
-  const alone = oneAtATime(model)
-  const engines = [
-    continuous(model, profile),
-    requestLevel(model, 'request-level batching', { maxBatch: batch, maxDelayMs: delay }),
-    alone,
-  ]
+  const [name, limits] = ['request-level batching', { maxBatch: batch, maxDelayMs: delay }] as const
+  const { costs } = new CostBook(profile)
+  const alone = simulate ? simulatedOneAtATime(costs) : oneAtATime(model)
+  const engines = simulate
+    ? [simulatedContinuous(costs), simulatedRequestLevel(costs, name, limits), alone]
+    : [continuous(model, profile), requestLevel(model, name, limits), alone]
   const report = await compare({ engines, alone, ours: 'continuous' }, options, tell)
   await model.unload()
   return report
@@ -169,14 +175,14 @@ function smooth(traces: readonly Trace[], measuredMs: readonly (readonly number[
 }
 
 function methodOf(options: Options, tokens: number, meanSoloMs: number): readonly string[] {
-  const { requests, rounds, seed, base, blocks, threads, delay, batch, http } = options
+  const { requests, rounds, seed, base, blocks, threads, delay, batch, http, simulate } = options
   const requestLevelText = `Request-level batching: same size and steps, at most ${batch} requests, at most ${delay} ms for more to come, to the end together.`
   return [
     `${rounds} traces of ${requests} requests from seed ${seed}: Poisson arrivals whatever becomes of them; ${stepCounts.join(', ')} steps, ${bucketsFor(base).length} aspect ratios, guidance on for ${100 * guidedShare} %, each prompt a new one.`,
     `Model: random weights, ${blocks} narrow blocks, base size ${base}, up to ${tokens} tokens; ${threads || availableParallelism()} threads.`,
     http
       ? 'Each request from before its POST to the last byte of its WebP, over HTTP; one at a time: the same server, the client holds requests back until the one before has ended.'
-      : `All engines in this process, in turn, through the same calls. ${requestLevelText}`,
+      : `${simulate ? 'All engines on a simulated clock: a call takes what a straight line through measured calls says' : 'All engines in this process, in turn, through the same calls'}. ${requestLevelText}`,
     `Load: the rate of arrivals × ${meanSoloMs.toFixed(1)} ms, which a request took alone on average, measured one after another before the rest.`,
     'Latency counts from the arrival in the trace. Slowdown: over the median time alone of the requests with the same steps and guidance.',
   ]

@@ -86,7 +86,7 @@ export function requestLevel(model: Model, name: string, limits: BatchingLimits)
         })
         for (;;) {
           arrival = Promise.withResolvers()
-          const decision = formBatch(waiting, keyOf, performance.now(), limits)
+          const decision = formBatch(waiting, sizeAndSteps, performance.now(), limits)
           switch (decision.kind) {
             case 'run': {
               const { batch } = decision
@@ -117,7 +117,9 @@ export function requestLevel(model: Model, name: string, limits: BatchingLimits)
 export const oneAtATime = (model: Model): Engine =>
   requestLevel(model, 'one at a time', { maxBatch: 1, maxDelayMs: 0 })
 
-const keyOf = ({ width, height, steps }: ImageRequest): string => `${width} × ${height}, ${steps} steps`
+/** What requests must agree on to be run to the end together. */
+export const sizeAndSteps = ({ width, height, steps }: ImageRequest): string =>
+  `${width} × ${height}, ${steps} steps`
 
 async function runToEnd(pipeline: Pipeline, requests: readonly ImageRequest[]): Promise<void> {
   const prepared = requests.map((request) => pipeline.prepare(request))
