@@ -22,6 +22,9 @@ export interface Profile {
 /** How long a start may take for measuring. What does not fit in is learned from live work. */
 const budgetMs = 2_000
 
+/** A call that takes longer is not made twice, and one that was only held up is not believed. */
+const slowMs = 500
+
 /** Calls of each size beyond the first two. */
 const maxTurns = 10
 
@@ -87,7 +90,7 @@ export async function measureProfile(model: Model, loadMs: number): Promise<Prof
     return performance.now() - start
   }
   /**
-   * Each twice, since the first call allocates, but on a slow device once. Then in turns for as long as the share lasts: what
+   * Each twice, since the first call allocates, but slow ones once. Then in turns for as long as the share lasts: what
    * else runs on the machine only ever makes a call longer, so that the shortest of several is the device's own.
    */
   const series = async (
@@ -101,8 +104,9 @@ export async function measureProfile(model: Model, loadMs: number): Promise<Prof
     for (const units of sizes) {
       if (2 * units * perUnitMs > left) break
       const firstMs = await timed(() => call(units))
-      const ms = firstMs > left ? firstMs : await timed(() => call(units))
-      left -= firstMs + ms
+      const againMs = firstMs > slowMs ? undefined : await timed(() => call(units))
+      left -= firstMs + (againMs ?? 0)
+      const ms = againMs ?? firstMs
       perUnitMs = ms / units
       points.push({ units, ms })
     }
