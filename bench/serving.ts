@@ -32,7 +32,7 @@ export const serving: Benchmark<Options> = {
     rounds: { description: 'traces; the engines take turns on each', fallback: 2 },
     seed: { description: 'decides the traces', fallback: 1 },
     base: { description: "the model's base size in pixels: 256 or 512", fallback: 256 },
-    blocks: { description: "the model's transformer blocks", fallback: 6 },
+    blocks: { description: "the model's transformer blocks", fallback: 8 },
     threads: { description: "the device's threads; 0 takes one per core", fallback: 0 },
     delay: {
       description: 'request-level batching: most milliseconds that a batch waits for more',

@@ -36,7 +36,7 @@ export function servingCheckpoint(baseSize: number, blocks: number): SyntheticCh
       feed_forward_proj: 'gated-gelu',
     },
     vae: {
-      block_out_channels: [4, 4, 4, 4],
+      block_out_channels: [2, 2, 2, 2],
       layers_per_block: 1,
       norm_num_groups: 2,
       act_fn: 'silu',
