@@ -90,6 +90,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     reply.header('x-request-id', request.id)
     refuseForeign(request, config)
     forgetTypeOfNothing(request)
+    refuseEncodedBody(request)
     if (lifecycle.isClosing)
       throw new ApiError('shutting_down', 'The server is shutting down', { headers: { 'retry-after': '5' } })
   })
@@ -189,12 +190,26 @@ function forgetTypeOfNothing({ routeOptions, headers }: FastifyRequest): void {
   if (routeOptions.schema?.body === undefined && sendsNothing) delete headers['content-type']
 }
 
+/** Bodies are small; one that is packed would be read as if it were not. */
+function refuseEncodedBody({ headers }: FastifyRequest): void {
+  const encoding = headers['content-encoding'] ?? 'identity'
+  if (encoding === 'identity') return
+  throw new ApiError('unsupported_media_type', `Content-Encoding: expected none, got ${encoding}`, {
+    param: 'Content-Encoding',
+  })
+}
+
 /** Fastify validates a body by its media type, so that a body of none would pass unseen. */
 function requireJsonBody({ routeOptions, mediaType, body }: FastifyRequest): void {
-  if (routeOptions.schema?.body === undefined || mediaType === 'application/json') return
+  if (routeOptions.schema?.body === undefined) return
+  if (mediaType === 'application/json') return
   if (body === undefined)
     throw new ApiError('malformed_json', 'body: expected a JSON object, got nothing', { param: 'body' })
-  throw new ApiError('unsupported_media_type', 'Content-Type: expected application/json', {
-    param: 'Content-Type',
-  })
+  throw new ApiError(
+    'unsupported_media_type',
+    `Content-Type: expected application/json, got ${mediaType ?? 'none'}`,
+    {
+      param: 'Content-Type',
+    },
+  )
 }

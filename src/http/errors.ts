@@ -85,7 +85,7 @@ const frameworkErrors: Record<string, { code: ErrorCode; message: string }> = {
     code: 'malformed_request',
     message: 'Content-Length: expected the length of the body, got another number',
   },
-  FST_ERR_CTP_BODY_TOO_LARGE: { code: 'body_too_large', message: 'body: larger than this server reads' },
+  FST_ERR_CTP_BODY_TOO_LARGE: { code: 'body_too_large', message: 'body: expected at most 256 KiB, got more' },
   FST_ERR_CTP_INVALID_MEDIA_TYPE: {
     code: 'unsupported_media_type',
     message: 'Content-Type: expected application/json',
@@ -109,7 +109,10 @@ export function asApiError(thrown: unknown): ApiError {
   if (known) return new ApiError(known.code, known.message)
   // The JSON parser's own errors (also its refusal of __proto__) carry no code of Fastify's.
   if (thrown instanceof SyntaxError && statusCode === 400) {
-    return new ApiError('malformed_json', 'body: expected a JSON object, got text that is not JSON')
+    return new ApiError(
+      'malformed_json',
+      'body: expected a JSON object, got text that is not JSON or names __proto__',
+    )
   }
   return new ApiError(
     'internal_error',

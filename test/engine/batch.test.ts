@@ -141,8 +141,10 @@ test(
   'over 10,000 random workloads: work is conserved, nothing is lost or run twice, nothing starves',
   { timeout: 120_000 },
   () => {
+    let workloads = 0
     fc.assert(
       fc.property(workload, (jobs) => {
+        workloads += 1
         const tasks = simulate(jobs, ({ kind, tasks: together }, present, nowMs) => {
           const [leader] = together
           must(new Set(together).size === together.length, 'a request is in a call twice')
@@ -177,6 +179,7 @@ test(
       }),
       { numRuns: 10_000 },
     )
+    expect(workloads).toBe(10_000)
   },
 )
 

@@ -80,6 +80,7 @@ test('the list goes on over its pages', async () => {
     if (listed.length === 5) break
   }
   expect(listed).toEqual(made)
+  for (const id of made) await atelier.generations.wait(id)
   const page = await atelier.generations.page({ limit: 2, state: 'succeeded' })
   expect(page.data).toHaveLength(2)
 })

@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { expect, test } from 'vitest'
+import type { createAtelier as createAtelierFromSource } from '../../src/sdk/index.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
@@ -19,9 +20,9 @@ test('the client builds without the types of Node, and runs from a folder in whi
     expect(status).toBe(0)
     const built = packageJson.exports['./sdk'].default.replace('./dist/sdk/', '')
     expect(readdirSync(out)).toContain(built)
-    const { createAtelier } = (await import(
-      pathToFileURL(join(out, built)).href
-    )) as typeof import('../../src/sdk/index.ts')
+    const { createAtelier } = (await import(pathToFileURL(join(out, built)).href)) as {
+      createAtelier: typeof createAtelierFromSource
+    }
     const answer = { object: 'list', data: [] }
     const client = createAtelier({ baseUrl: 'http://127.0.0.1:1', fetch: async () => Response.json(answer) })
     await expect(client.models.list()).resolves.toEqual(answer)

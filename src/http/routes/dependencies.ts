@@ -43,6 +43,9 @@ export function generationNotFound(id: string): ApiError {
   return new ApiError('generation_not_found', message, { param: 'id' })
 }
 
+/** To a hundredth: more digits are noise. */
+export const roundMs = (ms: number): number => Math.round(ms * 100) / 100
+
 /** The device's own words are for the log; the client can only try again. */
 export function asFailure({ id, error }: FailedGeneration, log: FastifyBaseLogger): ApiError {
   log.error({ generationId: id, failure: error }, 'generation failed')

@@ -15,7 +15,7 @@ import type {
   SchemaGenerationTimings,
   SchemaReceipt,
 } from '../../sdk/schema.ts'
-import { imageUrl, type RouteDependencies } from './dependencies.ts'
+import { imageUrl, roundMs, type RouteDependencies } from './dependencies.ts'
 
 type Request = Pick<FastifyRequest, 'host'>
 type Links = Pick<RouteDependencies, 'config'>
@@ -108,10 +108,10 @@ export function describeReceipt({ deviceMs, ...receipt }: GenerationReceipt): Sc
 
 function describeTimings(timings: SucceededGeneration['timings']): SchemaGenerationTimings {
   return {
-    queued_ms: timings.queuedMs,
-    encode_ms: timings.encodeMs,
-    denoise_ms: timings.denoiseMs,
-    decode_ms: timings.decodeMs,
-    total_ms: timings.totalMs,
+    queued_ms: roundMs(timings.queuedMs),
+    encode_ms: roundMs(timings.encodeMs),
+    denoise_ms: roundMs(timings.denoiseMs),
+    decode_ms: roundMs(timings.decodeMs),
+    total_ms: roundMs(timings.totalMs),
   }
 }

@@ -5,7 +5,7 @@ import { isNotModified, readRange } from '../byte-range.ts'
 import type { Handler } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import { describeValue } from '../validation.ts'
-import { asUnixSeconds, imageUrl, type RouteDependencies } from './dependencies.ts'
+import { asUnixSeconds, imageUrl, roundMs, type RouteDependencies } from './dependencies.ts'
 import { describeParameters, describeReceipt } from './describe-generation.ts'
 
 type Service = RouteDependencies['generation']
@@ -42,11 +42,11 @@ export function getImage({ generation: service, config }: RouteDependencies): Ha
       model_version: image.modelVersion,
       prompt_truncated: image.promptTruncated,
       timings: {
-        wait_ms: timings.waitMs,
-        encode_ms: timings.encodeMs,
-        denoise_ms: timings.denoiseMs,
-        decode_ms: timings.decodeMs,
-        compute_ms: timings.computeMs,
+        wait_ms: roundMs(timings.waitMs),
+        encode_ms: roundMs(timings.encodeMs),
+        denoise_ms: roundMs(timings.denoiseMs),
+        decode_ms: roundMs(timings.decodeMs),
+        compute_ms: roundMs(timings.computeMs),
       },
       receipt: receipt ? describeReceipt({ ...receipt, devices: [receipt.device] }) : null,
       parameters: describeParameters(parameters, { n: 1, seedIndex: image.seedIndex }),
