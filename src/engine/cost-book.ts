@@ -36,6 +36,8 @@ export class CostBook {
   readonly #step: LineFit
   readonly #decode: readonly LineFit[]
   #loadMs: number
+  /** Kept until something new is observed: the policy asks for them many times in between. */
+  #costs: Costs | undefined
 
   constructor(profile: Profile) {
     this.#encode = new LineFit(profile.encode)
@@ -45,24 +47,32 @@ export class CostBook {
   }
 
   get costs(): Costs {
-    const { line: encode } = this.#encode
-    const { line: step } = this.#step
-    return { loadMs: this.#loadMs, encode, step, decode: this.#decode.map(({ line }) => line) }
+    this.#costs ??= {
+      loadMs: this.#loadMs,
+      encode: this.#encode.line,
+      step: this.#step.line,
+      decode: this.#decode.map(({ line }) => line),
+    }
+    return this.#costs
   }
 
   observeEncode(prompts: number, ms: number): void {
+    this.#costs = undefined
     this.#encode.observe(prompts, ms)
   }
 
   observeStep(rowTokens: number, ms: number): void {
+    this.#costs = undefined
     this.#step.observe(rowTokens, ms)
   }
 
   observeDecode(part: number, latentPixels: number, ms: number): void {
+    this.#costs = undefined
     this.#decode[part]?.observe(latentPixels, ms)
   }
 
   observeLoad(ms: number): void {
+    this.#costs = undefined
     this.#loadMs = ms
   }
 }
