@@ -28,8 +28,8 @@ export const serving: Benchmark<Options> = {
   description:
     'latency, slowdown and throughput under Poisson arrivals, against request-level batching and one at a time',
   options: {
-    requests: { description: 'requests of a trace', fallback: 100 },
-    rounds: { description: 'traces; the engines take turns on each', fallback: 2 },
+    requests: { description: 'requests of a trace', fallback: 70 },
+    rounds: { description: 'traces; the engines take turns on each', fallback: 3 },
     seed: { description: 'decides the traces', fallback: 1 },
     base: { description: "the model's base size in pixels: 256 or 512", fallback: 256 },
     blocks: { description: "the model's transformer blocks", fallback: 8 },
