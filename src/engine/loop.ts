@@ -27,6 +27,9 @@ export interface LoopOptions {
 const loadEveryMs = 200
 const costsEveryMs = 5_000
 
+/** How often it is reckoned when each request will be done: short steps are told of more often than that is worth. */
+const etasEveryMs = 50
+
 export class Loop {
   readonly #options: LoopOptions
   readonly #tasks = new Map<string, Task>() // in order of arrival
@@ -34,8 +37,10 @@ export class Loop {
   #unitsOfWork = 0
   #textEncodings = 0
   #batchRows = 0
-  /** Reckoned once between two units of work, when it is asked for. */
-  #etas: ReadonlyMap<Task, number> | undefined
+  #etas: { readonly atMs: number; readonly ofTasks: ReadonlyMap<Task, number> } = {
+    atMs: -Infinity,
+    ofTasks: new Map(),
+  }
   #toldLoadMs = -Infinity
   #toldCostsMs = -Infinity
 
@@ -80,7 +85,6 @@ export class Loop {
   }
 
   #schedule(): Work<Task> | undefined {
-    this.#etas = undefined
     return nextWork(this.#tasks.values(), this.#costsOf, performance.now(), this.#options.limits)
   }
 
@@ -106,7 +110,6 @@ export class Loop {
   /** Moves the tasks on to their next states, and tells of progress, outcomes and costs. */
   #settle(work: Work<Task>, outcome: Outcome): void {
     const { tell, residency } = this.#options
-    this.#etas = undefined
     this.#unitsOfWork += 1
     if (work.kind === 'denoise') this.#batchRows = sum(outcome.needs, ({ rows }) => rows)
     if (outcome.kind === 'done') this.#observe(work, outcome)
@@ -180,15 +183,18 @@ export class Loop {
   }
 
   #etaMs(task: Task): number {
-    this.#etas ??= this.#reckonEtas()
-    return this.#etas.get(task) ?? 0
+    const nowMs = performance.now()
+    if (nowMs - this.#etas.atMs > etasEveryMs || !this.#etas.ofTasks.has(task)) {
+      this.#etas = { atMs: nowMs, ofTasks: this.#reckonEtas(nowMs) }
+    }
+    return Math.max(0, (this.#etas.ofTasks.get(task) ?? 0) - (nowMs - this.#etas.atMs))
   }
 
   /** Each task's own rest and that of all that goes before it, as things stand. */
-  #reckonEtas(): ReadonlyMap<Task, number> {
+  #reckonEtas(nowMs: number): ReadonlyMap<Task, number> {
     let etaMs = 0
     return new Map(
-      rank(this.#tasks.values(), this.#costsOf, performance.now()).map((task) => {
+      rank(this.#tasks.values(), this.#costsOf, nowMs).map((task) => {
         etaMs += remainingMs(this.#costsOf(task.need.model), task.need)
         return [task, etaMs]
       }),
