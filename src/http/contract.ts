@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import openapiGlue from 'fastify-openapi-glue'
-import { parse } from 'yaml'
+import { load } from 'js-yaml'
 import type { components, operations } from '../sdk/schema.ts'
 import type { JsonSchema } from './validation.ts'
 
@@ -53,7 +53,7 @@ export interface Contract {
 
 export function readContract(): Contract {
   const text = readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8')
-  return { text, document: parse(text) as ContractDocument }
+  return { text, document: load(text) as ContractDocument }
 }
 
 const methods = ['get', 'put', 'post', 'delete', 'patch'] as const
