@@ -90,7 +90,7 @@ function fragile(lifetimes: readonly number[]): { client: Atelier; connections: 
   let connections = 0
   const client = createAtelier({
     baseUrl,
-    maxRetries: 2,
+    maxRetries: 20, // more than there are breaks: a large event may need several
     maxDelayMs: 1,
     async fetch(request) {
       const response = await fetch(request)
