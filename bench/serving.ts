@@ -23,6 +23,9 @@ type Options = Readonly<Record<Numbers, number> & Record<'http' | 'simulate' | '
 
 const loads = [0.5, 0.8, 0.95, Infinity] as const
 
+/** At saturation so many times the requests are there at once: while the last of them run, no queue is left to batch from. */
+const saturationDepth = 2
+
 export const serving: Benchmark<Options> = {
   name: 'serving',
   description:
@@ -110,9 +113,9 @@ async function compare({ engines, alone, ours }: Contest, options: Options, tell
   const { requests, rounds, seed, base, saturation, http } = options
   const sizes = bucketsFor(base)
   const traces = Array.from({ length: rounds }, (_, round) =>
-    makeTrace({ seed: seed + round, requests, model: 'serving', sizes }),
+    makeTrace({ seed: seed + round, requests: saturationDepth * requests, model: 'serving', sizes }),
   )
-  tell(`${rounds} × ${requests} requests, each alone`)
+  tell(`${rounds} × ${saturationDepth * requests} requests, each alone`)
   await playSolo(
     alone,
     makeTrace({ seed: seed - 1, requests: Math.min(requests, 12), model: 'serving', sizes }),
@@ -128,11 +131,13 @@ async function compare({ engines, alone, ours }: Contest, options: Options, tell
   const results: Result[] = []
   for (const load of saturation ? [Infinity] : loads) {
     const plays = new Map<Engine, Play[]>(engines.map((engine) => [engine, []]))
-    for (const [round, { requests, ...trace }] of traces.entries()) {
-      const arrivals = arrivalsMs({ requests, ...trace }, load / meanSoloMs)
+    for (const [round, trace] of traces.entries()) {
+      const count = load === Infinity ? trace.requests.length : requests
+      const played = trace.requests.slice(0, count)
+      const arrivals = arrivalsMs(trace, load / meanSoloMs).slice(0, count)
       // Whoever goes first in one round goes last in the next.
       const turns = round % 2 === 0 ? engines : engines.toReversed()
-      for (const engine of turns) plays.get(engine)!.push(await engine.play(requests, arrivals))
+      for (const engine of turns) plays.get(engine)!.push(await engine.play(played, arrivals))
     }
     for (const engine of engines) {
       const result = resultOf(engine, load, plays.get(engine)!, soloMs)
@@ -178,7 +183,7 @@ function methodOf(options: Options, tokens: number, meanSoloMs: number): readonl
   const { requests, rounds, seed, base, blocks, threads, delay, batch, http, simulate } = options
   const requestLevelText = `Request-level batching: same size and steps, at most ${batch} requests, at most ${delay} ms for more to come, to the end together.`
   return [
-    `${rounds} traces of ${requests} requests from seed ${seed}: Poisson arrivals whatever becomes of them; ${stepCounts.join(', ')} steps, ${bucketsFor(base).length} aspect ratios, guidance on for ${100 * guidedShare} %, each prompt a new one.`,
+    `${rounds} traces of ${requests} requests (at saturation ${saturationDepth * requests}) from seed ${seed}: Poisson arrivals whatever becomes of them; ${stepCounts.join(', ')} steps, ${bucketsFor(base).length} aspect ratios, guidance on for ${100 * guidedShare} %, each prompt a new one.`,
     `Model: random weights, ${blocks} narrow blocks, base size ${base}, up to ${tokens} tokens; ${threads || availableParallelism()} threads.`,
     http
       ? 'Each request from before its POST to the last byte of its WebP, over HTTP; one at a time: the same server, the client holds requests back until the one before has ended.'

@@ -15,7 +15,8 @@
  *
  * **Who joins.** The leader's next call takes along others that need the same call: prompts of one model, rows of one model and token
  * count (whatever their step, solver, guidance or aspect ratio), decodes of one model, size and part. They join in order of
- * rank while that pays: while the fixed part of a call that is saved is a notable share of the call.
+ * rank while that pays: everyone who waits gains the fixed part of a call that is saved, and the members of a call wait for
+ * each other. So a long queue is served in large batches, for throughput, and a short one in small ones, for latency.
  *
  * **Never idle.** While there is any candidate there is work: the leader's next call is always possible alone.
  */
@@ -63,20 +64,19 @@ export function nextWork<C extends Candidate>(
   nowMs: number,
   limits: Limits,
 ): Work<C> | undefined {
-  const ranked = rank(candidates, costsOf, nowMs)
+  const ranked = standings(candidates, costsOf, nowMs)
   const leader = ranked[0]
   if (!leader) return undefined
   const { next: kind, need } = leader
-  const tasks: [C, ...C[]] = [leader]
-  const costs = costsOf(need.model)
+  const tasks: [C, ...C[]] = [leader.candidate]
+  const line = lineOf(costsOf(need.model), leader)
   let units = unitsOf(leader)
   for (const other of ranked) {
     if (other === leader || !isSameCall(leader, other)) continue
     const more = unitsOf(other)
     if (kind === 'denoise' ? units + more > limits.maxRowTokens : tasks.length >= maxTogether) break
-    const line = lineOf(costs, leader)
-    if (!line || !pays(line, units, more)) break
-    tasks.push(other)
+    if (!line || !pays(line, units + more, ranked.length)) break
+    tasks.push(other.candidate)
     units += more
   }
   return { kind, tasks }
@@ -88,26 +88,44 @@ export function rank<C extends Candidate>(
   costsOf: (model: string) => Costs,
   nowMs: number,
 ): readonly C[] {
-  return Array.from(candidates, (candidate) => ({ candidate, ...standing(candidate, costsOf, nowMs) }))
-    .sort((a, b) => a.group - b.group || a.rank - b.rank || a.candidate.arrivedMs - b.candidate.arrivedMs)
-    .map(({ candidate }) => candidate)
+  return standings(candidates, costsOf, nowMs).map(({ candidate }) => candidate)
 }
 
-function standing(
-  candidate: Candidate,
+/** What a candidate needs is asked once for a decision. */
+interface Standing<C extends Candidate> extends Pick<Candidate, 'next' | 'need'> {
+  readonly candidate: C
+  readonly group: number
+  readonly rank: number
+}
+
+function standings<C extends Candidate>(
+  candidates: Iterable<C>,
   costsOf: (model: string) => Costs,
   nowMs: number,
-): { group: number; rank: number } {
-  const { need, arrivedMs, priority, deadlineMs } = candidate
+): readonly Standing<C>[] {
+  return Array.from(candidates, (candidate) => standing(candidate, costsOf, nowMs)).sort(
+    (a, b) => a.group - b.group || a.rank - b.rank || a.candidate.arrivedMs - b.candidate.arrivedMs,
+  )
+}
+
+function standing<C extends Candidate>(
+  candidate: C,
+  costsOf: (model: string) => Costs,
+  nowMs: number,
+): Standing<C> {
+  const { next, need, arrivedMs, priority, deadlineMs } = candidate
   const ageMs = nowMs - arrivedMs
   const remaining = remainingMs(costsOf(need.model), need)
   const group = priority === 'low' && ageMs < promotionMs ? 1 : 0
   const own = remaining * factors[priority] - ageing * ageMs
   const slackMs = deadlineMs === undefined ? -1 : deadlineMs - nowMs - remaining
-  return { group, rank: slackMs >= 0 ? Math.min(own, slackMs) : own }
+  return { candidate, next, need, group, rank: slackMs >= 0 ? Math.min(own, slackMs) : own }
 }
 
-function isSameCall({ next, need }: Candidate, other: Candidate): boolean {
+/** What decides which calls a candidate can be part of. */
+type Wanted = Pick<Candidate, 'next' | 'need'>
+
+function isSameCall({ next, need }: Wanted, other: Wanted): boolean {
   if (other.next !== next || other.need.model !== need.model) return false
   switch (next) {
     case 'load':
@@ -124,7 +142,7 @@ function isSameCall({ next, need }: Candidate, other: Candidate): boolean {
 }
 
 /** How much of its call a candidate brings, in the units of the call's cost. */
-function unitsOf({ next, need }: Candidate): number {
+function unitsOf({ next, need }: Wanted): number {
   switch (next) {
     case 'load':
       return 1
@@ -139,7 +157,7 @@ function unitsOf({ next, need }: Candidate): number {
   }
 }
 
-function lineOf({ encode, step, decode }: Costs, { next, need }: Candidate): Line | undefined {
+function lineOf({ encode, step, decode }: Costs, { next, need }: Wanted): Line | undefined {
   switch (next) {
     case 'encode':
       return encode

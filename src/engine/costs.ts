@@ -49,13 +49,18 @@ export function remainingMs(costs: Costs, need: Need): number {
 const decodeMs = ({ decode }: Costs, pixels: number, partsDone: number): number =>
   decode.slice(partsDone).reduce((sum, line) => sum + callMs(line, pixels), 0)
 
-/** Whether two calls cost notably more than one call over the units of both. */
-export function pays(line: Line, units: number, more: number): boolean {
-  return line.baseMs >= leastSaving * callMs(line, units + more)
+/**
+ * Whether to merge two calls into one: what that saves, to everyone who waits, must be worth the time that those in it wait for
+ * each other.
+ * @param units of the merged call
+ * @param waiting all requests that are there
+ */
+export function pays(line: Line, units: number, waiting: number): boolean {
+  return line.baseMs * waiting >= leastGain * callMs(line, units)
 }
 
-/** Below this share of a call, what a merger saves is noise, and it keeps the shorter request waiting for the longer. */
-const leastSaving = 0.05
+/** Below this the wait of the shorter request for the longer one outweighs the gain, by simulation (`bench -- serving --simulate`). */
+const leastGain = 0.4
 
 interface Sums {
   weight: number

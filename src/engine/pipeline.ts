@@ -21,7 +21,7 @@ import {
 import { maxPromptTokens, type Model } from './model.ts'
 import { keyOf, PromptCache } from './prompt-cache.ts'
 import type { ImageRequest, Picture } from './protocol.ts'
-import { RowBatch } from './row-batch.ts'
+import { RowBatch, Scratch } from './row-batch.ts'
 import type { Tensor } from './session.ts'
 
 /** What of a request decides the latents at a given bucket and noise. */
@@ -46,6 +46,7 @@ export class Pipeline {
   readonly prompts: PromptCache
   /** The batch of the last step: most steps are taken by the same requests as the one before. */
   #batch: RowBatch | undefined
+  readonly #scratch = new Scratch()
 
   /** @param promptCacheBytes what text embeddings may take that are kept for the prompts to come */
   constructor(model: Model, promptCacheBytes: number) {
@@ -139,8 +140,9 @@ export class Pipeline {
 
   /** Moves every one of these on by one step. They have the same number of image tokens; all else may differ. */
   async step(denoisings: readonly Denoising[]): Promise<void> {
-    if (!this.#batch?.holds(denoisings)) this.#batch = new RowBatch(denoisings, this.model.pixart)
-    const batch = this.#batch
+    const isSame = this.#batch?.holds(denoisings)
+    const batch = isSame ? this.#batch! : new RowBatch(denoisings, this.model.pixart, this.#scratch)
+    this.#batch = batch
     batch.writeInputs()
     await this.model.predictNoise(batch.inputs, batch.output)
     for (const [index, denoising] of denoisings.entries()) {

@@ -1,6 +1,6 @@
 /**
- * The arrays that one denoising batch is computed from and into. They are made once for a composition of the batch, and
- * from step to step only what changes is written.
+ * The arrays that one denoising batch is computed from and into. They are filled once for a composition of the batch, and
+ * from step to step only what changes is written. One batch after another lies in the same memory.
  *
  * Legend: R rows, N image tokens, P numbers of latents in a token, S numbers of output in a token, T text tokens, D text width.
  */
@@ -8,6 +8,20 @@ import type { PredictionLayout } from '../diffusion/guidance.ts'
 import type { PixArtConfig } from '../models/pixart.ts'
 import type { Denoising } from './denoising.ts'
 import { float32, type Tensor } from './session.ts'
+
+/** Memory that is used again by whoever asks under the same name; what was in it before is lost. */
+export class Scratch {
+  readonly #arrays = new Map<string, Float32Array>()
+
+  take(name: string, length: number): Float32Array {
+    let array = this.#arrays.get(name)
+    if (array === undefined || array.length < length) {
+      array = new Float32Array(length)
+      this.#arrays.set(name, array)
+    }
+    return array.subarray(0, length)
+  }
+}
 
 export class RowBatch {
   /** Under the names of the transformer graph's inputs. */
@@ -19,8 +33,11 @@ export class RowBatch {
   readonly #timesteps: Float32Array
   readonly #outputs: readonly (readonly [Float32Array, Float32Array?])[]
 
-  /** @param denoisings all with the same number of image tokens and of text tokens */
-  constructor(denoisings: readonly Denoising[], config: PixArtConfig) {
+  /**
+   * @param denoisings all with the same number of image tokens and of text tokens
+   * @param scratch what the arrays are taken from: the batch before can be used no longer
+   */
+  constructor(denoisings: readonly Denoising[], config: PixArtConfig, scratch: Scratch) {
     const rows = denoisings.flatMap((denoising) => denoising.rows.map((text) => ({ denoising, text })))
     const [first] = rows
     if (!first) throw new RangeError('a batch has at least one row')
@@ -30,14 +47,15 @@ export class RowBatch {
     const R = rows.length
     const N = first.denoising.latents.length / width
     const T = first.text.mask.length
-    const array = (...dims: number[]) => float32(new Float32Array(dims.reduce((a, b) => a * b)), ...dims)
-    const tokens = array(R, N, width)
-    const timestep = array(R)
-    const coords = array(R, N, 2)
-    const text = array(R, T, textWidth)
-    const mask = array(R, T)
-    const resolution = array(R, 2)
-    const aspect_ratio = array(R, 1)
+    const size = (dims: readonly number[]) => dims.reduce((a, b) => a * b)
+    const array = (name: string, ...dims: number[]) => float32(scratch.take(name, size(dims)), ...dims)
+    const tokens = array('tokens', R, N, width)
+    const timestep = array('timestep', R)
+    const coords = array('coords', R, N, 2)
+    const text = array('text', R, T, textWidth)
+    const mask = array('mask', R, T)
+    const resolution = array('resolution', R, 2)
+    const aspect_ratio = array('aspect_ratio', R, 1)
     for (const [row, { denoising, text: conditions }] of rows.entries()) {
       const { width, height } = denoising.bucket
       coords.data.set(denoising.coordinates, row * N * 2)
@@ -54,7 +72,7 @@ export class RowBatch {
       mask,
       ...(config.microConditioned ? { resolution, aspect_ratio } : {}),
     }
-    this.output = new Float32Array(R * N * stride)
+    this.output = scratch.take('output', R * N * stride)
     this.predictionLayout = { width, stride }
     this.#denoisings = denoisings
     this.#tokens = tokens.data

@@ -64,7 +64,9 @@ test('a machine that is busy with other things slows the line down and does not 
   expect(line.baseMs / line.perUnitMs).toBeLessThan(20)
 })
 
-test('a merger pays when the fixed part is a notable share of the merged call', () => {
-  expect(pays({ baseMs: 10, perUnitMs: 1 }, 10, 10)).toBe(true)
-  expect(pays({ baseMs: 0.1, perUnitMs: 1 }, 10, 10)).toBe(false)
+test('a merger pays when what it saves to all who wait is worth the wait of its members', () => {
+  expect(pays({ baseMs: 10, perUnitMs: 1 }, 20, 2)).toBe(true)
+  expect(pays({ baseMs: 0.5, perUnitMs: 1 }, 20, 2)).toBe(false)
+  expect(pays({ baseMs: 0.5, perUnitMs: 1 }, 20, 20)).toBe(true)
+  expect(pays({ baseMs: 0, perUnitMs: 1 }, 20, 1000)).toBe(false)
 })
