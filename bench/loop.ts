@@ -7,10 +7,10 @@ import { Loop } from '../src/engine/loop.ts'
 import type { Model } from '../src/engine/model.ts'
 import { openDevice } from '../src/engine/open-device.ts'
 import type { ChildMessage, ImageRequest } from '../src/engine/protocol.ts'
+import { writeSyntheticCheckpoint, type SyntheticCheckpoint } from '../src/models/synthetic-checkpoint.ts'
 import { summarise, type Benchmark } from './report.ts'
 import { servingCheckpoint } from './serving/checkpoint.ts'
 import { makeTrace, stepCounts } from './serving/trace.ts'
-import { writeSyntheticCheckpoint, type SyntheticCheckpoint } from './synthetic-checkpoint.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 
 type Options = Readonly<Record<'requests' | 'rounds' | 'seed' | 'base' | 'blocks' | 'heads', number>>

@@ -2,10 +2,10 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { writeSyntheticCheckpoint, type SyntheticCheckpoint } from '../src/models/synthetic-checkpoint.ts'
 import type { SchemaGeneratedImages, SchemaImage } from '../src/sdk/schema.ts'
 import { summarise, type Benchmark, type Figure } from './report.ts'
 import { startService } from './service.ts'
-import { writeSyntheticCheckpoint, type SyntheticCheckpoint } from './synthetic-checkpoint.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 
 type Options = Readonly<Record<'generations' | 'steps' | 'blocks' | 'threads', number>>

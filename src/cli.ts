@@ -1,9 +1,11 @@
 /** The only entry: reads the command line and the environment, and hands over to one command. */
 import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
-import { Command } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
+import type { SynthOptions } from './commands/model/synth.ts'
 import { ConfigError, describeSettings, readConfig } from './config.ts'
+import { presetNames } from './models/presets.ts'
 
 // Compiled sources are kept for the next start, of this process and of the device processes that inherit the variable.
 process.env['NODE_COMPILE_CACHE'] ??= fileURLToPath(
@@ -52,6 +54,22 @@ program
     process.exitCode = await parity(readConfig(process.env), folder, options)
   })
 
+const model = program.command('model').description('make checkpoints and tell what they need')
+
+model
+  .command('synth')
+  .description('write a checkpoint of random weights, in the shapes and the layout of a published one')
+  .argument('<dir>', 'folder to make')
+  .addOption(new Option('--preset <name>', 'what it is shaped as').choices(presetNames).makeOptionMandatory())
+  .addOption(new Option('--dtype <dtype>', 'of all weights').choices(['f32', 'f16', 'bf16']).default('f32'))
+  .option('--depth <n>', "the transformer's blocks (published: 28)", positiveInteger)
+  .option('--text-depth <n>', "the text encoder's layers (published: 24)", positiveInteger)
+  .option('--seed <n>', 'decides every weight', wholeNumber, 1)
+  .action(async (folder: string, options: SynthOptions) => {
+    const { modelSynth } = await import('./commands/model/synth.ts')
+    await modelSynth(folder, options)
+  })
+
 try {
   await program.parseAsync()
 } catch (error) {
@@ -63,4 +81,16 @@ try {
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return `atelier: ${String(error)}`
   return process.env['NODE_DEBUG'] ? `atelier: ${error.stack ?? error.message}` : `atelier: ${error.message}`
+}
+
+function wholeNumber(text: string): number {
+  const value = Number(text)
+  if (/^\d+$/.test(text) && Number.isSafeInteger(value)) return value
+  throw new InvalidArgumentError('Expected a whole number.')
+}
+
+function positiveInteger(text: string): number {
+  const value = wholeNumber(text)
+  if (value > 0) return value
+  throw new InvalidArgumentError('Expected a whole number above 0.')
 }

@@ -1,6 +1,6 @@
 /** The model that serving is measured with: as little work a call as leaves the proportions of a real one. */
 import { fileURLToPath } from 'node:url'
-import type { SyntheticCheckpoint } from '../synthetic-checkpoint.ts'
+import type { SyntheticCheckpoint } from '../../src/models/synthetic-checkpoint.ts'
 
 /**
  * Narrow and deep, since on a CPU it is what a call costs beyond its rows that makes batching pay: reading the weights of a

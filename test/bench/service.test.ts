@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startService } from '../../bench/service.ts'
-import { writeSyntheticCheckpoint } from '../../bench/synthetic-checkpoint.ts'
+import { writeSyntheticCheckpoint } from '../../src/models/synthetic-checkpoint.ts'
 import { createAtelier } from '../../src/sdk/index.ts'
 import { smallCheckpoint } from './small-checkpoint.ts'
 

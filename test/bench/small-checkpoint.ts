@@ -1,6 +1,6 @@
 /** The smallest configurations that exercise every part of the three models. */
 import { fileURLToPath } from 'node:url'
-import type { SyntheticCheckpoint } from '../../bench/synthetic-checkpoint.ts'
+import type { SyntheticCheckpoint } from '../../src/models/synthetic-checkpoint.ts'
 
 export const smallCheckpoint: SyntheticCheckpoint = {
   transformer: {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { writeSyntheticCheckpoint } from '../../bench/synthetic-checkpoint.ts'
+import { writeSyntheticCheckpoint } from '../../src/models/synthetic-checkpoint.ts'
 import { bucketsFor, type Bucket } from '../../src/diffusion/buckets.ts'
 import { MersenneTwister } from '../../src/diffusion/mersenne-twister.ts'
 import { schedulerNames } from '../../src/diffusion/solvers.ts'
@@ -62,7 +62,7 @@ async function openPipeline(folder: string, threads: number): Promise<Pipeline> 
   const model = await Model.open('model', folder, options)
   await model.load()
   // Nothing is remembered, so that every text is encoded in whatever company it comes in.
-  return new Pipeline(model, 0)
+  return new Pipeline(model, { promptBytes: 0, contextBytes: 0 })
 }
 
 const prepare = (pipeline: Pipeline, request: Request): Prepared =>
