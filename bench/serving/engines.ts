@@ -35,8 +35,8 @@ export interface DeviceUse {
   readonly processorMs: number
 }
 
-/** Enough for any trace: the memory of embeddings is not what is compared. */
-const promptCacheBytes = 2 ** 30
+/** Enough for any trace: the memory of texts is not what is compared. */
+const cacheLimits = { promptBytes: 2 ** 30, contextBytes: 2 ** 30 }
 
 /** Counts what the transformer is called for. */
 class CountingPipeline extends Pipeline {
@@ -156,7 +156,7 @@ async function record(
   arrivalsMs: readonly number[],
   serve: Serve,
 ): Promise<Play> {
-  const pipeline = new CountingPipeline(model, promptCacheBytes)
+  const pipeline = new CountingPipeline(model, cacheLimits)
   await pipeline.load()
   const computedBeforeMs = model.computedMs
   const usedBefore = process.cpuUsage()

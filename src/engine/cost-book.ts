@@ -183,19 +183,19 @@ export async function measureProfile(model: Model, loadMs: number): Promise<Prof
 
 /** One call over made-up rows. */
 async function callTransformer(model: Model, rows: number, tokens: number): Promise<void> {
-  const { inChannels, outChannels, patchSize, captionWidth, microConditioned } = model.pixart
+  const { inChannels, outChannels, patchSize, heads, headWidth, layers } = model.pixart
+  const width = heads * headWidth
   const array = (...dims: number[]) =>
     float32(new Float32Array(dims.reduce((a, b) => a * b)).fill(0.5), ...dims)
   const inputs = {
     tokens: array(rows, tokens, inChannels * patchSize ** 2),
     coords: array(rows, tokens, 2),
-    timestep: array(rows),
-    text: array(rows, maxPromptTokens, captionWidth),
     mask: array(rows, maxPromptTokens),
+    embedded: array(rows, width),
+    modulation: array(rows, 6 * width),
+    context: array(rows, 2 * layers, maxPromptTokens, width),
   }
-  const conditions = { resolution: array(rows, 2), aspect_ratio: array(rows, 1) }
-  const output = new Float32Array(rows * tokens * outChannels * patchSize ** 2)
-  await model.predictNoise(microConditioned ? { ...inputs, ...conditions } : inputs, output)
+  await model.predictNoise(inputs, new Float32Array(rows * tokens * outChannels * patchSize ** 2))
 }
 
 /** @returns the profile kept under this key, or undefined when there is none that can be used */

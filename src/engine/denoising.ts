@@ -15,6 +15,12 @@ export interface TextConditions {
   readonly mask: Float32Array // (T): 1 for a token, 0 for padding
 }
 
+/** What the transformer makes of each step's timestep, computed once for the request. W is the transformer's width. */
+export interface Timing {
+  readonly embedded: Float32Array // (steps, W)
+  readonly modulation: Float32Array // (steps, 6·W)
+}
+
 export interface Denoising {
   readonly bucket: Bucket
   readonly layout: LatentLayout
@@ -30,6 +36,8 @@ export interface Denoising {
   readonly promptTruncated: boolean
   /** Steps done. */
   step: number
+  /** Set before the first step. */
+  timing?: Timing
   /** Set while previews are wanted: what the last step says the finished latents will be. */
   cleanEstimate?: Float32Array // (N, P)
   readonly drawNoise: () => void

@@ -287,7 +287,7 @@ async function carryOut({ kind, tasks }: Work<Task>, residency: Residency): Prom
   const [{ pipeline }] = tasks
   switch (kind) {
     case 'load':
-      await residency.load(pipeline)
+      await residency.load(pipeline, tasks[0].stage)
       return tasks.map(({ state }) => state)
     case 'encode': {
       const rows = await pipeline.encode(tasks.map(({ prepared }) => prepared))

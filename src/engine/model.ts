@@ -10,7 +10,7 @@ import { createSolver, schedulerNames, SolverError, type SchedulerName } from '.
 import type { Graph } from '../graph/ir.ts'
 import type { LoweringName } from '../models/lowering.ts'
 import { parameterShapes } from '../models/parameters.ts'
-import { pixart, pixartOptional, readPixArtConfig, type PixArtConfig } from '../models/pixart.ts'
+import { pixartOptional, pixartParts, readPixArtConfig, type PixArtConfig } from '../models/pixart.ts'
 import { readT5Config, t5Aliases, t5Encoder } from '../models/t5.ts'
 import {
   readVaeConfig,
@@ -25,6 +25,7 @@ import { tensorsFor, usableFloats } from '../weights/cast.ts'
 import { openCheckpoint } from '../weights/checkpoint.ts'
 import { matchTensors } from '../weights/match.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
+import type { Timing } from './denoising.ts'
 import type { ModelInfo } from './protocol.ts'
 import { float32, int32, Session, type Provider, type Tensor } from './session.ts'
 
@@ -41,6 +42,8 @@ export interface ModelOptions {
   readonly threads: number
   readonly cacheDir: string
   readonly lowering: LoweringName
+  /** Whether the text encoder has room beside the rest, or the two take turns in memory. */
+  readonly textEncoder?: 'stays' | 'leaves'
   /** Hears of what takes long. */
   readonly onNote: (message: string) => void
 }
@@ -58,12 +61,12 @@ interface Component {
   readonly tensors: ReadonlyMap<string, TensorLocation>
 }
 
-interface Sessions {
-  readonly text: Session
-  readonly transformer: Session
-  /** The decoder, one session a part. */
-  readonly decoder: readonly Session[]
-}
+/** The stages of a picture that run a component of their own each: the text encoder, the transformer, the decoder. */
+export const stages = ['encode', 'denoise', 'decode'] as const
+export type Stage = (typeof stages)[number]
+
+/** The open sessions of each stage that is ready, in the order of its graphs. */
+type Sessions = Map<Stage, readonly Session[]>
 
 type Description = Omit<ModelInfo, 'state'>
 
@@ -78,13 +81,13 @@ export class Model {
   readonly latentScale: number
   readonly #options: ModelOptions
   readonly #graphs: {
-    readonly text: Graph
-    readonly transformer: Graph
+    readonly encode: readonly [Graph]
+    readonly denoise: readonly [context: Graph, timing: Graph, step: Graph]
+    readonly decode: readonly Graph[]
     readonly encoder: Graph
-    readonly decoder: readonly Graph[]
   }
-  readonly #components: { readonly text: Component; readonly transformer: Component; readonly vae: Component }
-  #sessions: Sessions | undefined
+  readonly #components: Readonly<Record<Stage, Component>>
+  readonly #sessions: Sessions = new Map()
   /** Serving never encodes pictures, so that this session is made by the first who does. */
   #encoder: Promise<Session> | undefined
   #computedBeforeMs = 0
@@ -114,17 +117,18 @@ export class Model {
     this.schedulerConfig = parseSchedulerConfig(checkpoint.scheduler.config)
     this.schedule = createNoiseSchedule(this.schedulerConfig)
     this.latentScale = vaeDownsampling(this.vae)
-    const graphs = {
-      text: t5Encoder(readT5Config(textEncoder.config), lowering),
-      transformer: pixart(this.pixart, lowering),
+    const { context, timing, step } = pixartParts(this.pixart, lowering)
+    this.#graphs = {
+      encode: [t5Encoder(readT5Config(textEncoder.config), lowering)],
+      denoise: [context, timing, step],
+      decode: vaeDecoderParts(this.vae, lowering),
       encoder: vaeEncoder(this.vae, lowering),
-      decoder: vaeDecoderParts(this.vae, lowering),
     }
-    this.#graphs = graphs
+    const { encode, denoise, decode, encoder } = this.#graphs
     this.#components = {
-      text: matched(textEncoder, [graphs.text], { aliases: t5Aliases }),
-      transformer: matched(transformer, [graphs.transformer], { optional: pixartOptional }),
-      vae: matched(vae, [graphs.encoder, ...graphs.decoder], { aliases: vaeAliases }),
+      encode: matched(textEncoder, encode, { aliases: t5Aliases }),
+      denoise: matched(transformer, denoise, { optional: pixartOptional }),
+      decode: matched(vae, [encoder, ...decode], { aliases: vaeAliases }),
     }
     const baseSize = this.pixart.sampleSize * this.latentScale
     this.description = {
@@ -148,67 +152,96 @@ export class Model {
     return { ...this.description, state: this.isLoaded ? 'loaded' : 'unloaded' }
   }
 
+  /** Whether any of it is in memory. */
   get isLoaded(): boolean {
-    return this.#sessions !== undefined
+    return this.#sessions.size > 0
+  }
+
+  /** Whether a stage can begin at once, with no weights to load before it. */
+  isReadyFor(stage: Stage): boolean {
+    return this.#sessions.has(stage)
   }
 
   /** Parts that a decode is done in. */
   get decoderParts(): number {
-    return this.#graphs.decoder.length
+    return this.#graphs.decode.length
   }
 
   /** Milliseconds that the library's own calls took so far. */
   get computedMs(): number {
-    return (
-      this.#computedBeforeMs +
-      sessionsOf(this.#sessions).reduce((sum, session) => sum + session.computedMs, 0)
-    )
+    return [...this.#sessions.values()]
+      .flat()
+      .reduce((sum, { computedMs }) => sum + computedMs, this.#computedBeforeMs)
   }
 
   /**
-   * Makes the sessions; does nothing when they are there. Blocks the thread while weights are loaded.
+   * Makes the sessions of a stage; does nothing when they are there. Blocks the thread while weights are loaded.
    * @throws {WeightsError | SessionError}
    */
+  async prepare(stage: Stage): Promise<void> {
+    if (this.isReadyFor(stage)) return
+    for (const other of this.#leaving(stage)) await this.#release(other)
+    const weights = await this.#weights(this.#components[stage])
+    const sessions: Session[] = []
+    for (const graph of this.#graphs[stage]) sessions.push(await this.#open(graph, weights))
+    this.#sessions.set(stage, sessions)
+  }
+
+  /** All stages that have room beside each other. @throws {WeightsError | SessionError} */
   async load(): Promise<void> {
-    if (this.#sessions) return
-    const { text, transformer, vae } = this.#components
-    const [textWeights, transformerWeights, vaeWeights] = [
-      await this.#weights(text),
-      await this.#weights(transformer),
-      await this.#weights(vae),
-    ]
-    const decoder: Session[] = []
-    for (const graph of this.#graphs.decoder) decoder.push(await this.#open(graph, vaeWeights))
-    this.#sessions = {
-      text: await this.#open(this.#graphs.text, textWeights),
-      transformer: await this.#open(this.#graphs.transformer, transformerWeights),
-      decoder,
-    }
+    for (const stage of stages) if (this.#leaving(stage).length === 0) await this.prepare(stage)
   }
 
   /** Frees the weights' copies and all buffers. The model can be loaded again. */
   async unload(): Promise<void> {
-    const sessions = sessionsOf(this.#sessions)
-    this.#computedBeforeMs = this.computedMs
-    this.#sessions = undefined
+    for (const stage of stages) await this.#release(stage)
     const encoder = await this.#encoder
     this.#encoder = undefined
-    for (const session of encoder ? [...sessions, encoder] : sessions) await session.close()
+    await encoder?.close()
   }
 
   /** (B, T) ids and mask → (B, T, D) */
   async encodeText(ids: Int32Array, mask: Float32Array, batch: number): Promise<Float32Array> {
     const length = ids.length / batch
     const feeds = { input_ids: int32(ids, batch, length), mask: float32(mask, batch, length) }
-    return floats(await this.#loaded.text.run(feeds), 'hidden').data
+    const [encoder] = await this.#ready('encode')
+    return floats(await encoder!.run(feeds), 'hidden').data
   }
 
-  /** One call of the transformer: the graph's own inputs, its output written into `output`. */
+  /**
+   * What the transformer's cross-attentions make of a text; no step changes it.
+   * @param hidden (T, D)
+   * @returns keys and values of each layer, (2·layers, T, width)
+   */
+  async context(hidden: Float32Array, tokens: number): Promise<Float32Array> {
+    const [context] = await this.#ready('denoise')
+    const outputs = await context!.run({ text: float32(hidden, 1, tokens, hidden.length / tokens) })
+    return floats(outputs, 'context').data
+  }
+
+  /**
+   * What the transformer makes of timesteps (S), each for a picture's size; models that know no sizes ignore them.
+   * @param sizes `resolution` (S, 2), height and width in pixels; `aspectRatio` (S), height / width
+   */
+  async timing(
+    timesteps: Float32Array,
+    { resolution, aspectRatio }: { readonly resolution: Float32Array; readonly aspectRatio: Float32Array },
+  ): Promise<Timing> {
+    const S = timesteps.length
+    const timestep = float32(timesteps, S)
+    const sizes = { resolution: float32(resolution, S, 2), aspect_ratio: float32(aspectRatio, S, 1) }
+    const [, timing] = await this.#ready('denoise')
+    const outputs = await timing!.run(this.pixart.microConditioned ? { timestep, ...sizes } : { timestep })
+    return { embedded: floats(outputs, 'embedded').data, modulation: floats(outputs, 'modulation').data }
+  }
+
+  /** One call of the transformer: the step graph's own inputs, its output written into `output`. */
   async predictNoise(
     inputs: Readonly<Record<string, Tensor<'float32'>>>,
     output: Float32Array,
   ): Promise<void> {
-    await this.#loaded.transformer.run(inputs, { into: { output } })
+    const [, , step] = await this.#ready('denoise')
+    await step!.run(inputs, { into: { output } })
   }
 
   /** Latents divided by the scaling factor (B, C, h, w), in the form that the first part of the decoder takes. */
@@ -218,7 +251,7 @@ export class Model {
 
   /** One part of a decode; the last one's output is (B, 3, H, W). */
   async decodePart(part: number, hidden: Tensor<'float32'>): Promise<Tensor<'float32'>> {
-    const session = this.#loaded.decoder[part]
+    const session = (await this.#ready('decode'))[part]
     const [input] = session?.graph.inputs ?? []
     if (!session || !input)
       throw new RangeError(`a decode has ${this.decoderParts} parts, and none is number ${part}`)
@@ -238,7 +271,7 @@ export class Model {
     image: Float32Array,
     { batch, height, width }: LatentSize,
   ): Promise<{ mean: Float32Array; logvar: Float32Array }> {
-    this.#encoder ??= this.#weights(this.#components.vae).then((weights) =>
+    this.#encoder ??= this.#weights(this.#components.decode).then((weights) =>
       this.#open(this.#graphs.encoder, weights),
     )
     const session = await this.#encoder
@@ -247,9 +280,29 @@ export class Model {
     return { mean: floats(outputs, 'mean').data, logvar: floats(outputs, 'logvar').data }
   }
 
-  get #loaded(): Sessions {
-    if (!this.#sessions) throw new Error(`the model ${this.description.name} is not loaded`)
-    return this.#sessions
+  async #ready(stage: Stage): Promise<readonly Session[]> {
+    if (!this.isLoaded) throw new Error(`the model ${this.description.name} is not loaded`)
+    await this.prepare(stage)
+    return this.#sessions.get(stage) ?? []
+  }
+
+  /** Stages that must leave the memory before this one comes. */
+  #leaving(stage: Stage): readonly Stage[] {
+    if ((this.#options.textEncoder ?? 'stays') === 'stays') return []
+    return stage === 'encode'
+      ? (['denoise', 'decode'] as const).filter((other) => this.isReadyFor(other))
+      : this.isReadyFor('encode')
+        ? ['encode']
+        : []
+  }
+
+  async #release(stage: Stage): Promise<void> {
+    const sessions = this.#sessions.get(stage) ?? []
+    this.#sessions.delete(stage)
+    for (const session of sessions) {
+      this.#computedBeforeMs += session.computedMs
+      await session.close()
+    }
   }
 
   #weights(component: Component): Promise<ReadonlyMap<string, TensorLocation>> {
@@ -283,9 +336,6 @@ function matched(
     tensors: matchTensors(parameterShapes(...graphs), tensors, { ...options, file: folder }),
   }
 }
-
-const sessionsOf = (sessions: Sessions | undefined): readonly Session[] =>
-  sessions ? [sessions.text, sessions.transformer, ...sessions.decoder] : []
 
 /** What the tensors take in memory, once they are float32. */
 const float32Bytes = (tensors: ReadonlyMap<string, TensorLocation>): number =>

@@ -33,6 +33,9 @@ const needs: Readonly<Record<DeviceOptions['device']['provider'], string>> = {
 /** What text embeddings may take that are kept for the prompts to come, all models together. */
 const promptCacheBytes = 256 * 2 ** 20
 
+/** What keys and values of the texts at work may take, all models together: eight rows of a model of PixArt-XL's size. */
+const contextCacheBytes = 256 * 2 ** 20
+
 /** Of float32 numbers that a row-token has alive at the peak of a block, in widths of the model: states, q, k, v, feed-forward. */
 const liveWidths = 16
 
@@ -66,9 +69,12 @@ export async function openDevice(
       lowering,
       onNote,
     })
-    pipelines.push(new Pipeline(model, promptCacheBytes / models.length))
+    const share = 1 / models.length
+    pipelines.push(
+      new Pipeline(model, { promptBytes: promptCacheBytes * share, contextBytes: contextCacheBytes * share }),
+    )
   }
-  const weightBytes = Math.max(0, memoryLimitBytes - promptCacheBytes)
+  const weightBytes = Math.max(0, memoryLimitBytes - promptCacheBytes - contextCacheBytes)
   const residency = new Residency(pipelines, weightBytes)
 
   const folder = join(cacheDir, 'costs')
@@ -94,6 +100,6 @@ export async function openDevice(
 function limitsOf(pipelines: readonly Pipeline[], memoryLimitBytes: number): Limits {
   const widest = Math.max(...pipelines.map(({ model: { pixart } }) => pixart.heads * pixart.headWidth))
   const heaviest = Math.max(...pipelines.map(({ model }) => model.description.sizeBytes))
-  const left = memoryLimitBytes - promptCacheBytes - heaviest
+  const left = memoryLimitBytes - promptCacheBytes - contextCacheBytes - heaviest
   return { maxRowTokens: Math.max(1, Math.floor(left / (4 * liveWidths * widest))) }
 }

@@ -235,15 +235,18 @@ async function compareTransformer(
   bounds: SinusoidBounds,
 ): Promise<void> {
   const { pixart } = model
-  const { patchSize, inChannels, outChannels, captionWidth } = pixart
+  const { patchSize, inChannels, outChannels, captionWidth, heads, headWidth } = pixart
   const latents = await run.input('transformer.latents') // (B, C, h, w)
-  const [batch = 0, , height = 0, width = 0] = run.shape('transformer.latents')
-  const layout = { channels: inChannels, height, width, patchSize }
+  const [batch = 0, , height = 0, columns = 0] = run.shape('transformer.latents')
+  const width = heads * headWidth
+  const layout = { channels: inChannels, height, width: columns, patchSize }
   const outLayout = { ...layout, channels: outChannels }
-  const N = (height * width) / patchSize ** 2
-  const size = inChannels * height * width
+  const N = (height * columns) / patchSize ** 2
+  const size = inChannels * height * columns
   const tokens = new Float32Array(latents.length) // (B, N, C·p·p)
   const coords = new Float32Array(batch * N * 2)
+  const sizes = (name: string, length: number) =>
+    pixart.microConditioned ? run.input(`transformer.${name}`) : new Float32Array(length)
   const positions = {
     ...layout,
     baseSize: pixart.sampleSize / patchSize,
@@ -257,28 +260,33 @@ async function compareTransformer(
     )
     coords.set(gridCoordinates(positions), row * N * 2)
   }
+  const { embedded, modulation } = await model.timing(await run.input('transformer.timestep'), {
+    resolution: await sizes('resolution', 2 * batch),
+    aspectRatio: await sizes('aspect_ratio', batch),
+  })
   const hidden = await run.input('text_encoder.hidden') // (6, T, D)
   const mask = await run.input('tokens.mask') // (6, T)
   const T = maxPromptTokens
-  const output = new Float32Array(batch * outChannels * height * width)
+  const contextWidth = 2 * pixart.layers * T * width
+  const context = new Float32Array(batch * contextWidth)
+  for (let row = 0; row < batch; row++) {
+    const text = hidden.subarray(row * T * captionWidth, (row + 1) * T * captionWidth)
+    context.set(await model.context(text, T), row * contextWidth)
+  }
+  const output = new Float32Array(batch * outChannels * height * columns)
   await model.predictNoise(
     {
       tokens: float32(tokens, batch, N, inChannels * patchSize ** 2),
       coords: float32(coords, batch, N, 2),
-      timestep: float32(await run.input('transformer.timestep'), batch),
-      text: float32(hidden.subarray(0, batch * T * captionWidth), batch, T, captionWidth),
       mask: float32(mask.subarray(0, batch * T), batch, T),
-      ...(pixart.microConditioned
-        ? {
-            resolution: float32(await run.input('transformer.resolution'), batch, 2),
-            aspect_ratio: float32(await run.input('transformer.aspect_ratio'), batch, 1),
-          }
-        : {}),
+      embedded: float32(embedded, batch, width),
+      modulation: float32(modulation, batch, 6 * width),
+      context: float32(context, batch, 2 * pixart.layers, T, width),
     },
     output,
   )
   const images = new Float32Array(output.length) // (B, 2·C, h, w)
-  const outSize = outChannels * height * width
+  const outSize = outChannels * height * columns
   for (let row = 0; row < batch; row++) {
     unpatchify(
       output.subarray(row * outSize, (row + 1) * outSize),

@@ -17,8 +17,10 @@ import {
   type Denoising,
   type NoiseSource,
   type TextConditions,
+  type Timing,
 } from './denoising.ts'
 import { maxPromptTokens, type Model } from './model.ts'
+import { ByteLru } from './byte-lru.ts'
 import { keyOf, PromptCache } from './prompt-cache.ts'
 import type { ImageRequest, Picture } from './protocol.ts'
 import { RowBatch, Scratch } from './row-batch.ts'
@@ -39,6 +41,13 @@ export interface Prepared {
   readonly texts: readonly Tokens[]
 }
 
+export interface CacheLimits {
+  /** What text embeddings may take that are kept for the prompts to come. */
+  readonly promptBytes: number
+  /** What may be kept of the keys and values that cross-attention makes of the texts at work. */
+  readonly contextBytes: number
+}
+
 type Size = Pick<Picture, 'width' | 'height'>
 
 export class Pipeline {
@@ -47,11 +56,13 @@ export class Pipeline {
   /** The batch of the last step: most steps are taken by the same requests as the one before. */
   #batch: RowBatch | undefined
   readonly #scratch = new Scratch()
+  /** What the transformer made of texts: large, quick to compute, and the same at every step. */
+  readonly #contexts: ByteLru<TextConditions, Float32Array>
 
-  /** @param promptCacheBytes what text embeddings may take that are kept for the prompts to come */
-  constructor(model: Model, promptCacheBytes: number) {
+  constructor(model: Model, { promptBytes, contextBytes }: CacheLimits) {
     this.model = model
-    this.prompts = new PromptCache(promptCacheBytes)
+    this.prompts = new PromptCache(promptBytes)
+    this.#contexts = new ByteLru(contextBytes, (_text, context) => context.byteLength)
   }
 
   /** Loads the model, and encodes what most requests need: the empty negative prompt. */
@@ -140,9 +151,7 @@ export class Pipeline {
 
   /** Moves every one of these on by one step. They have the same number of image tokens; all else may differ. */
   async step(denoisings: readonly Denoising[]): Promise<void> {
-    const isSame = this.#batch?.holds(denoisings)
-    const batch = isSame ? this.#batch! : new RowBatch(denoisings, this.model.pixart, this.#scratch)
-    this.#batch = batch
+    const batch = await this.#batchOf(denoisings)
     batch.writeInputs()
     await this.model.predictNoise(batch.inputs, batch.output)
     for (const [index, denoising] of denoisings.entries()) {
@@ -164,6 +173,33 @@ export class Pipeline {
       solver.step(step, denoising.latents, prediction, denoising.history)
       denoising.step += 1
     }
+  }
+
+  async #batchOf(denoisings: readonly Denoising[]): Promise<RowBatch> {
+    if (this.#batch?.holds(denoisings)) return this.#batch
+    const contexts: Float32Array[] = []
+    for (const denoising of denoisings) {
+      denoising.timing ??= await this.#timingOf(denoising)
+      for (const text of denoising.rows) contexts.push(await this.#contextOf(text))
+    }
+    this.#batch = new RowBatch(denoisings, contexts, this.model.pixart, this.#scratch)
+    return this.#batch
+  }
+
+  #timingOf({ solver: { timesteps }, bucket: { width, height } }: Denoising): Promise<Timing> {
+    const steps = timesteps.length
+    return this.model.timing(timesteps, {
+      resolution: Float32Array.from({ length: 2 * steps }, (_, i) => (i % 2 === 0 ? height : width)),
+      aspectRatio: new Float32Array(steps).fill(height / width),
+    })
+  }
+
+  async #contextOf(text: TextConditions): Promise<Float32Array> {
+    const kept = this.#contexts.get(text)
+    if (kept) return kept
+    const context = await this.model.context(text.hidden, text.mask.length)
+    this.#contexts.set(text, context)
+    return context
   }
 
   /** The finished latents as the decoder's first part takes them. */

@@ -1,25 +1,22 @@
 /** Text embeddings that are kept for the prompts to come: most requests repeat the empty negative prompt at least. */
+import { ByteLru } from './byte-lru.ts'
 import type { TextConditions } from './denoising.ts'
 
-interface Entry {
-  readonly conditions: TextConditions
-  readonly sizeBytes: number
-}
-
-/** Bounded in bytes, keys included; the least recently used embedding leaves first. */
+/** Bounded in bytes, keys included. */
 export class PromptCache {
-  readonly #maxBytes: number
-  readonly #entries = new Map<string, Entry>() // least recently used first
+  readonly #kept: ByteLru<string, TextConditions>
   readonly #pinned = new Map<string, TextConditions>()
-  #bytes = 0
   #hits = 0
 
   constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes
+    this.#kept = new ByteLru(
+      maxBytes,
+      (key, { hidden, mask }) => hidden.byteLength + mask.byteLength + 2 * key.length,
+    )
   }
 
   get bytes(): number {
-    return this.#bytes
+    return this.#kept.bytes
   }
 
   /** How often a wanted embedding was there. */
@@ -30,18 +27,14 @@ export class PromptCache {
   /** Without counting as a use. */
   has(ids: Int32Array): boolean {
     const key = keyOf(ids)
-    return this.#pinned.has(key) || this.#entries.has(key)
+    return this.#pinned.has(key) || this.#kept.has(key)
   }
 
   get(ids: Int32Array): TextConditions | undefined {
     const key = keyOf(ids)
-    const pinned = this.#pinned.get(key)
-    const entry = this.#entries.get(key)
-    if (pinned || entry) this.#hits += 1
-    if (pinned || !entry) return pinned
-    this.#entries.delete(key)
-    this.#entries.set(key, entry)
-    return entry.conditions
+    const conditions = this.#pinned.get(key) ?? this.#kept.get(key)
+    if (conditions) this.#hits += 1
+    return conditions
   }
 
   /** Kept for good, and not counted against the bound. */
@@ -49,23 +42,8 @@ export class PromptCache {
     this.#pinned.set(keyOf(ids), conditions)
   }
 
-  /** An embedding that is larger than the whole bound is not kept. */
   set(ids: Int32Array, conditions: TextConditions): void {
-    const key = keyOf(ids)
-    this.#remove(key)
-    const sizeBytes = conditions.hidden.byteLength + conditions.mask.byteLength + 2 * key.length
-    if (sizeBytes > this.#maxBytes) return
-    this.#entries.set(key, { conditions, sizeBytes })
-    this.#bytes += sizeBytes
-    for (const oldest of this.#entries.keys()) {
-      if (this.#bytes <= this.#maxBytes) break
-      this.#remove(oldest)
-    }
-  }
-
-  #remove(key: string): void {
-    this.#bytes -= this.#entries.get(key)?.sizeBytes ?? 0
-    this.#entries.delete(key)
+    this.#kept.set(keyOf(ids), conditions)
   }
 }
 

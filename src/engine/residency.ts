@@ -1,4 +1,5 @@
 /** Which models are in a device's memory. Under a limit, the least recently used one leaves for the one that comes. */
+import type { Stage } from './model.ts'
 import type { Pipeline } from './pipeline.ts'
 import type { ModelInfo } from './protocol.ts'
 
@@ -36,11 +37,12 @@ export class Residency {
   }
 
   /**
-   * Makes room and loads. Work that was begun on a model that leaves goes on when it is loaded again.
+   * Makes room and loads, or brings one stage back that had left. Work that was begun on a model that leaves goes on when it is loaded again.
    * @throws {Error} when the model alone is over the limit; whatever loading throws
    */
-  async load(pipeline: Pipeline): Promise<void> {
+  async load(pipeline: Pipeline, stage?: Stage): Promise<void> {
     const { name, sizeBytes } = pipeline.model.description
+    if (stage && this.#loaded.has(name)) return pipeline.model.prepare(stage)
     if (sizeBytes > this.#limitBytes) {
       const [needed, left] = [Math.ceil(sizeBytes / 2 ** 20), Math.floor(this.#limitBytes / 2 ** 20)]
       throw new Error(

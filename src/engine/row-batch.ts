@@ -2,7 +2,8 @@
  * The arrays that one denoising batch is computed from and into. They are filled once for a composition of the batch, and
  * from step to step only what changes is written. One batch after another lies in the same memory.
  *
- * Legend: R rows, N image tokens, P numbers of latents in a token, S numbers of output in a token, T text tokens, D text width.
+ * Legend: R rows, N image tokens, P numbers of latents in a token, S numbers of output in a token, T text tokens, W the transformer's
+ * width, L its layers.
  */
 import type { PredictionLayout } from '../diffusion/guidance.ts'
 import type { PixArtConfig } from '../models/pixart.ts'
@@ -24,59 +25,58 @@ export class Scratch {
 }
 
 export class RowBatch {
-  /** Under the names of the transformer graph's inputs. */
+  /** Under the names of the step graph's inputs. */
   readonly inputs: Readonly<Record<string, Tensor<'float32'>>>
   readonly output: Float32Array // (R, N, S)
   readonly predictionLayout: PredictionLayout
   readonly #denoisings: readonly Denoising[]
+  readonly #width: number // W
   readonly #tokens: Float32Array
-  readonly #timesteps: Float32Array
+  readonly #embedded: Float32Array
+  readonly #modulation: Float32Array
   readonly #outputs: readonly (readonly [Float32Array, Float32Array?])[]
 
   /**
    * @param denoisings all with the same number of image tokens and of text tokens
+   * @param contexts what the cross-attentions make of each row's text, (2·L, T, W) each
    * @param scratch what the arrays are taken from: the batch before can be used no longer
    */
-  constructor(denoisings: readonly Denoising[], config: PixArtConfig, scratch: Scratch) {
+  constructor(
+    denoisings: readonly Denoising[],
+    contexts: readonly Float32Array[],
+    config: PixArtConfig,
+    scratch: Scratch,
+  ) {
     const rows = denoisings.flatMap((denoising) => denoising.rows.map((text) => ({ denoising, text })))
     const [first] = rows
     if (!first) throw new RangeError('a batch has at least one row')
     const width = config.inChannels * config.patchSize ** 2 // P
     const stride = config.outChannels * config.patchSize ** 2 // S
-    const textWidth = config.captionWidth // D
+    const W = config.heads * config.headWidth
     const R = rows.length
     const N = first.denoising.latents.length / width
     const T = first.text.mask.length
     const size = (dims: readonly number[]) => dims.reduce((a, b) => a * b)
     const array = (name: string, ...dims: number[]) => float32(scratch.take(name, size(dims)), ...dims)
     const tokens = array('tokens', R, N, width)
-    const timestep = array('timestep', R)
     const coords = array('coords', R, N, 2)
-    const text = array('text', R, T, textWidth)
     const mask = array('mask', R, T)
-    const resolution = array('resolution', R, 2)
-    const aspect_ratio = array('aspect_ratio', R, 1)
-    for (const [row, { denoising, text: conditions }] of rows.entries()) {
-      const { width, height } = denoising.bucket
+    const embedded = array('embedded', R, W)
+    const modulation = array('modulation', R, 6 * W)
+    const context = array('context', R, 2 * config.layers, T, W)
+    for (const [row, { denoising, text }] of rows.entries()) {
       coords.data.set(denoising.coordinates, row * N * 2)
-      text.data.set(conditions.hidden, row * T * textWidth)
-      mask.data.set(conditions.mask, row * T)
-      resolution.data.set([height, width], row * 2)
-      aspect_ratio.data[row] = height / width
+      mask.data.set(text.mask, row * T)
+      context.data.set(contexts[row]!, row * 2 * config.layers * T * W)
     }
-    this.inputs = {
-      tokens,
-      coords,
-      timestep,
-      text,
-      mask,
-      ...(config.microConditioned ? { resolution, aspect_ratio } : {}),
-    }
+    this.inputs = { tokens, coords, mask, embedded, modulation, context }
     this.output = scratch.take('output', R * N * stride)
     this.predictionLayout = { width, stride }
     this.#denoisings = denoisings
+    this.#width = W
     this.#tokens = tokens.data
-    this.#timesteps = timestep.data
+    this.#embedded = embedded.data
+    this.#modulation = modulation.data
     const outputOf = (row: number) => this.output.subarray(row * N * stride, (row + 1) * N * stride)
     let row = 0
     this.#outputs = denoisings.map(({ rows }) => {
@@ -98,15 +98,15 @@ export class RowBatch {
   /** Writes what the model is fed at each one's step. */
   writeInputs(): void {
     let row = 0
-    for (const { solver, step, latents, rows } of this.#denoisings) {
+    for (const { solver, step, latents, rows, timing } of this.#denoisings) {
       const length = latents.length
-      const timestep = solver.timesteps[step]!
       const fed = this.#tokens.subarray(row * length, (row + 1) * length) // (N, P)
       solver.scaleModelInput(latents, step, fed)
-      this.#timesteps[row] = timestep
-      if (rows.length === 2) {
-        this.#tokens.copyWithin((row + 1) * length, row * length, (row + 1) * length)
-        this.#timesteps[row + 1] = timestep
+      if (rows.length === 2) this.#tokens.copyWithin((row + 1) * length, row * length, (row + 1) * length)
+      if (!timing) throw new Error('a request needs its timing before its first step')
+      for (let i = row; i < row + rows.length; i++) {
+        copyRow(timing.embedded, step, this.#embedded, i, this.#width)
+        copyRow(timing.modulation, step, this.#modulation, i, 6 * this.#width)
       }
       row += rows.length
     }
@@ -123,4 +123,9 @@ export class RowBatch {
   outputsOf(index: number): readonly [Float32Array, Float32Array?] {
     return this.#outputs[index]!
   }
+}
+
+/** Row `from` of (…, width) → row `to` of another such array. */
+function copyRow(source: Float32Array, from: number, target: Float32Array, to: number, width: number): void {
+  target.set(source.subarray(from * width, (from + 1) * width), to * width)
 }

@@ -2,6 +2,7 @@
 import type { Candidate, Priority, WorkKind } from './batch.ts'
 import type { Need } from './costs.ts'
 import { isGuided, type Denoising } from './denoising.ts'
+import type { Stage } from './model.ts'
 import type { Pipeline, Prepared } from './pipeline.ts'
 import type { ImageRequest, ImageResult, Picture } from './protocol.ts'
 import type { Tensor } from './session.ts'
@@ -70,9 +71,8 @@ export class Task implements Candidate {
   }
 
   get next(): WorkKind {
-    if (!this.pipeline.model.isLoaded) return 'load'
     if (this.state.phase === 'done') throw new Error('a task that is done needs nothing')
-    return this.state.phase
+    return this.#isLoaded ? this.state.phase : 'load'
   }
 
   get need(): Need {
@@ -82,7 +82,7 @@ export class Task implements Candidate {
     const latentPixels = height * width
     return {
       model: request.model,
-      isLoaded: pipeline.model.isLoaded,
+      isLoaded: this.#isLoaded,
       prompts: state.phase === 'encode' ? pipeline.missing(prepared).length : 0,
       rows: isGuided(request.guidanceScale) ? 2 : 1,
       tokens: latentPixels / patchSize ** 2,
@@ -96,6 +96,25 @@ export class Task implements Candidate {
         state.phase === 'preview' ? step - 1 : step,
       ),
     }
+  }
+
+  /** The stage of the model that the next unit of work belongs to. */
+  get stage(): Stage {
+    switch (this.state.phase) {
+      case 'encode':
+        return 'encode'
+      case 'denoise':
+        return 'denoise'
+      default:
+        return 'decode'
+    }
+  }
+
+  /** Whether the next unit of work needs no weights that are not in memory. */
+  get #isLoaded(): boolean {
+    const { model } = this.pipeline
+    if (model.isReadyFor(this.stage)) return true
+    return this.stage === 'encode' && model.isLoaded && this.pipeline.missing(this.prepared).length === 0
   }
 
   /** Whether the step just taken is one after which a preview is wanted. */

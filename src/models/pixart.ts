@@ -6,12 +6,12 @@
  * Shapes: R rows, N image tokens, T text tokens, D width, p patch side, C latent channels.
  */
 import { symbol } from '../graph/dimension.ts'
-import { constant, graph, input, integers, lastAxis, scalar, type Graph, type Value } from '../graph/ir.ts'
-import { Add, Concat, Cos, Expand, Gather, Mul, Reshape, Sin, Split, Sub, Transpose, Unsqueeze } from '../graph/ops.ts'
+import { constant, graph, input, integers, lastAxis, scalar, type Graph, type Input, type Value } from '../graph/ir.ts'
+import { Add, Concat, Cos, Expand, Gather, Mul, Reshape, Sin, Split, Squeeze, Sub, Transpose, Unsqueeze } from '../graph/ops.ts'
 import { Scope } from '../graph/scope.ts'
 import { ConfigReader, type ConfigFields } from './config-reader.ts'
 import { affine, linear } from './layers.ts'
-import { lowerings, type Lowering, type LoweringName } from './lowering.ts'
+import { lowerings, type Attention, type Lowering, type LoweringName } from './lowering.ts'
 
 export interface PixArtConfig {
   readonly heads: number
@@ -71,56 +71,167 @@ const frequencyWidth = 256
 const paddingPenalty = -10000
 
 /**
- * Inputs, all float32: tokens (R, N, C·p·p), each in the order (C, p, p); coords (R, N, 2), row and column of each token's patch,
- * scaled to the grid that the model was made for as diffusers' get_2d_sincos_pos_embed scales them; timestep (R); text
- * (R, T, captionWidth); mask (R, T), 1 for tokens and 0 for padding; when micro-conditioned also resolution (R, 2), height and
- * width in pixels, and aspect_ratio (R, 1), height / width.
+ * The whole model. Inputs, all float32: tokens (R, N, C·p·p), each in the order (C, p, p); coords (R, N, 2), row and column of
+ * each token's patch, scaled to the grid that the model was made for as diffusers' get_2d_sincos_pos_embed scales them; timestep
+ * (R); text (R, T, captionWidth); mask (R, T), 1 for tokens and 0 for padding; when micro-conditioned also resolution (R, 2),
+ * height and width in pixels, and aspect_ratio (R, 1), height / width.
  * Output (R, N, outC·p·p), each in the order (outC, p, p): the first C·p·p numbers are the noise prediction.
  */
 export function pixart(config: PixArtConfig, lowering: LoweringName): Graph {
-  const { patchSize, inChannels, captionWidth, microConditioned, layers, epsilon } = config
-  const [R, N, T] = [symbol('R'), symbol('N'), symbol('T')]
-  const width = config.heads * config.headWidth
-  const tokens = input('tokens', 'float32', [R, N, inChannels * patchSize ** 2])
-  const coords = input('coords', 'float32', [R, N, 2])
-  const timestep = input('timestep', 'float32', [R])
-  const text = input('text', 'float32', [R, T, captionWidth])
-  const mask = input('mask', 'float32', [R, T])
-  const resolution = input('resolution', 'float32', [R, 2])
-  const aspectRatio = input('aspect_ratio', 'float32', [R, 1])
-  const ops = lowerings[lowering]
   const model = Scope.root()
-
-  const adaln = model.at('adaln_single')
-  let embedded = timestepEmbedding(adaln.at('emb', 'timestep_embedder'), timestep, width, ops) // (R, D)
-  if (microConditioned) {
-    embedded = Add(embedded, sizeEmbedding(adaln.at('emb'), resolution, aspectRatio, width, ops))
-  }
-  const modulation = linear(adaln.at('linear'), ops.silu(embedded), 6 * width) // (R, 6·D)
-
-  const caption = captionProjection(model.at('caption_projection'), text, width, ops) // (R, T, D)
-  const captionBias = Expand(paddingBias(mask), model.shape([R, 1, N, T], tokens, mask)) // (R, 1, N, T)
-
-  let hidden: Value = Add(patchEmbedding(model.at('pos_embed'), tokens, config), positionEmbedding(coords, width)) // (R, N, D)
-  for (let i = 0; i < layers; i++) {
-    hidden = block(model.at('transformer_blocks', i), hidden, { modulation, caption, captionBias }, config, ops)
-  }
-
-  const table = model.parameter('scale_shift_table', [2, width])
-  const [shift, scale] = chunks(Add(table, Unsqueeze(embedded, [1])), 2) // (R, 1, D) each
-  const output = projectOut(model.at('proj_out'), modulate(ops.layerNorm(hidden, epsilon), shift, scale), config)
-  const inputs = [tokens, coords, timestep, text, mask, ...(microConditioned ? [resolution, aspectRatio] : [])]
-  return graph('pixart', inputs, { output })
+  const ops = lowerings[lowering]
+  const { tokens, coords, mask } = stepInputs(config)
+  const [text, times] = [textInput(config), timeInputs(config)]
+  const caption = captionProjection(model.at('caption_projection'), text, config, ops)
+  const output = predictNoise(
+    model,
+    { tokens, coords, mask, ...timeConditions(model, times, config, ops) },
+    (layer) => contextOf(model, layer, caption, config),
+    config,
+    ops,
+  )
+  const { timestep, ...sizes } = times
+  return graph('pixart', [tokens, coords, timestep, text, mask, ...Object.values(sizes)], { output })
 }
 
-interface Conditions {
+/**
+ * The same model for serving, as three graphs, so that what does not change from step to step is not computed at every step.
+ *
+ * `context`: text (R, T, captionWidth) → context (R, 2·layers, T, D), each block's keys, then its values, of the cross-attention.
+ * `timing`: timestep (R) and, when micro-conditioned, resolution (R, 2) and aspect_ratio (R, 1) → embedded (R, D), modulation (R, 6·D).
+ * `step`: tokens, coords, mask and output as in `pixart`; context, embedded and modulation from the other two.
+ */
+export function pixartParts(
+  config: PixArtConfig,
+  lowering: LoweringName,
+): { readonly context: Graph; readonly timing: Graph; readonly step: Graph } {
+  const ops = lowerings[lowering]
+  return { context: contextGraph(config, ops), timing: timingGraph(config, ops), step: stepGraph(config, ops) }
+}
+
+function contextGraph(config: PixArtConfig, ops: Lowering): Graph {
+  const model = Scope.root()
+  const text = textInput(config)
+  const caption = captionProjection(model.at('caption_projection'), text, config, ops)
+  const layers = Array.from({ length: config.layers }, (_, layer) => contextOf(model, layer, caption, config))
+  const context = Concat(
+    layers.flatMap(({ key, value }) => [key, value]).map((x) => Unsqueeze(x, [1])),
+    { axis: 1 },
+  )
+  return graph('pixart_context', [text], { context })
+}
+
+function timingGraph(config: PixArtConfig, ops: Lowering): Graph {
+  const times = timeInputs(config)
+  return graph('pixart_timing', Object.values(times), { ...timeConditions(Scope.root(), times, config, ops) })
+}
+
+function stepGraph(config: PixArtConfig, ops: Lowering): Graph {
+  const { tokens, coords, mask } = stepInputs(config)
+  const width = config.heads * config.headWidth
+  const embedded = input('embedded', 'float32', [symbol('R'), width])
+  const modulation = input('modulation', 'float32', [symbol('R'), 6 * width])
+  const context = input('context', 'float32', [symbol('R'), 2 * config.layers, symbol('T'), width])
+  const contexts = Split(context, { axis: 1, num_outputs: 2 * config.layers }).map((x) => Squeeze(x, [1]))
+  const output = predictNoise(
+    Scope.root(),
+    { tokens, coords, mask, embedded, modulation },
+    (layer) => ({ key: contexts[2 * layer]!, value: contexts[2 * layer + 1]! }),
+    config,
+    ops,
+  )
+  return graph('pixart_step', [tokens, coords, mask, embedded, modulation, context], { output })
+}
+
+const textInput = ({ captionWidth }: PixArtConfig): Input =>
+  input('text', 'float32', [symbol('R'), symbol('T'), captionWidth])
+
+function stepInputs({ inChannels, patchSize }: PixArtConfig) {
+  const [R, N, T] = [symbol('R'), symbol('N'), symbol('T')]
+  return {
+    tokens: input('tokens', 'float32', [R, N, inChannels * patchSize ** 2]),
+    coords: input('coords', 'float32', [R, N, 2]),
+    mask: input('mask', 'float32', [R, T]),
+  }
+}
+
+interface TimeInputs {
+  readonly timestep: Input // (R)
+  readonly resolution?: Input // (R, 2)
+  readonly aspect_ratio?: Input // (R, 1)
+}
+
+function timeInputs({ microConditioned }: PixArtConfig): TimeInputs {
+  const R = symbol('R')
+  const timestep = input('timestep', 'float32', [R])
+  if (!microConditioned) return { timestep }
+  return {
+    timestep,
+    resolution: input('resolution', 'float32', [R, 2]),
+    aspect_ratio: input('aspect_ratio', 'float32', [R, 1]),
+  }
+}
+
+interface TimeConditions {
+  readonly embedded: Value // (R, D)
   readonly modulation: Value // (R, 6·D)
-  readonly caption: Value // (R, T, D)
-  readonly captionBias: Value // (R, 1, N, T)
+}
+
+function timeConditions(model: Scope, { timestep, resolution, aspect_ratio }: TimeInputs, config: PixArtConfig, ops: Lowering): TimeConditions {
+  const width = config.heads * config.headWidth
+  const adaln = model.at('adaln_single')
+  let embedded = timestepEmbedding(adaln.at('emb', 'timestep_embedder'), timestep, width, ops)
+  if (resolution && aspect_ratio) {
+    embedded = Add(embedded, sizeEmbedding(adaln.at('emb'), resolution, aspect_ratio, width, ops))
+  }
+  return { embedded, modulation: linear(adaln.at('linear'), ops.silu(embedded), 6 * width) }
+}
+
+interface Context {
+  readonly key: Value // (R, T, D)
+  readonly value: Value // (R, T, D)
+}
+
+/** What one block's cross-attention makes of the text. */
+function contextOf(model: Scope, layer: number, caption: Value, config: PixArtConfig): Context {
+  const scope = model.at('transformer_blocks', layer, 'attn2')
+  return { key: project(scope, 'to_k', caption, config), value: project(scope, 'to_v', caption, config) }
+}
+
+interface StepValues extends TimeConditions {
+  readonly tokens: Value
+  readonly coords: Value
+  readonly mask: Value
+}
+
+function predictNoise(
+  model: Scope,
+  { tokens, coords, mask, embedded, modulation }: StepValues,
+  context: (layer: number) => Context,
+  config: PixArtConfig,
+  ops: Lowering,
+): Value {
+  const { layers, epsilon } = config
+  const width = config.heads * config.headWidth
+  const [R, N, T] = [symbol('R'), symbol('N'), symbol('T')]
+  const contextBias = Expand(paddingBias(mask), model.shape([R, 1, N, T], tokens, mask)) // (R, 1, N, T)
+  let hidden: Value = Add(patchEmbedding(model.at('pos_embed'), tokens, config), positionEmbedding(coords, width)) // (R, N, D)
+  for (let i = 0; i < layers; i++) {
+    const conditions = { modulation, ...context(i), contextBias }
+    hidden = block(model.at('transformer_blocks', i), hidden, conditions, config, ops)
+  }
+  const table = model.parameter('scale_shift_table', [2, width])
+  const [shift, scale] = chunks(Add(table, Unsqueeze(embedded, [1])), 2) // (R, 1, D) each
+  return projectOut(model.at('proj_out'), modulate(ops.layerNorm(hidden, epsilon), shift, scale), config)
+}
+
+interface Conditions extends Context {
+  readonly modulation: Value // (R, 6·D)
+  readonly contextBias: Value // (R, 1, N, T)
 }
 
 /** Self-attention and feed-forward modulated and gated by the timestep; cross-attention between them is neither. */
-function block(scope: Scope, x: Value, { modulation, caption, captionBias }: Conditions, config: PixArtConfig, ops: Lowering): Value {
+function block(scope: Scope, x: Value, { modulation, key, value, contextBias }: Conditions, config: PixArtConfig, ops: Lowering): Value {
   const { epsilon } = config
   const width = lastAxis(x)
   const table = scope.parameter('scale_shift_table', [6, width])
@@ -129,9 +240,11 @@ function block(scope: Scope, x: Value, { modulation, caption, captionBias }: Con
     6,
   )
 
-  const queries = modulate(ops.layerNorm(x, epsilon), shiftAttention, scaleAttention)
-  const attended = Add(x, Mul(gateAttention, attention(scope.at('attn1'), queries, queries, undefined, config, ops)))
-  const informed = Add(attended, attention(scope.at('attn2'), attended, caption, captionBias, config, ops))
+  const [self, cross] = [scope.at('attn1'), scope.at('attn2')]
+  const modulated = modulate(ops.layerNorm(x, epsilon), shiftAttention, scaleAttention)
+  const own = { key: project(self, 'to_k', modulated, config), value: project(self, 'to_v', modulated, config) }
+  const attended = Add(x, Mul(gateAttention, attention(self, modulated, own, config, ops)))
+  const informed = Add(attended, attention(cross, attended, { key, value, bias: contextBias }, config, ops))
   const features = modulate(ops.layerNorm(informed, epsilon), shiftFeedForward, scaleFeedForward)
   return Add(informed, Mul(gateFeedForward, feedForward(scope.at('ff', 'net'), features, ops))) // (R, N, D)
 }
@@ -139,24 +252,18 @@ function block(scope: Scope, x: Value, { modulation, caption, captionBias }: Con
 function attention(
   scope: Scope,
   x: Value,
-  context: Value,
-  bias: Value | undefined,
-  { heads, headWidth, attentionBias }: PixArtConfig,
+  context: Omit<Attention, 'query'>,
+  config: PixArtConfig,
   ops: Lowering,
 ): Value {
-  const project = (name: string, from: Value): Value =>
-    linear(scope.at(name), from, heads * headWidth, { bias: attentionBias })
-  const mixed = ops.attention(
-    {
-      query: project('to_q', x),
-      key: project('to_k', context),
-      value: project('to_v', context),
-      ...(bias ? { bias } : {}),
-    },
-    { heads, headWidth, scale: 1 / Math.sqrt(headWidth) },
-  )
+  const { heads, headWidth } = config
+  const query = project(scope, 'to_q', x, config)
+  const mixed = ops.attention({ query, ...context }, { heads, headWidth, scale: 1 / Math.sqrt(headWidth) })
   return linear(scope.at('to_out', 0), mixed, heads * headWidth)
 }
+
+const project = (attention: Scope, name: 'to_q' | 'to_k' | 'to_v', x: Value, config: PixArtConfig): Value =>
+  linear(attention.at(name), x, config.heads * config.headWidth, { bias: config.attentionBias })
 
 function feedForward(scope: Scope, x: Value, ops: Lowering): Value {
   const width = lastAxis(x)
@@ -214,7 +321,8 @@ function sizeEmbedding(scope: Scope, resolution: Value, aspectRatio: Value, widt
   return Concat([embed('resolution_embedder', resolution), embed('aspect_ratio_embedder', aspectRatio)], { axis: 1 })
 }
 
-function captionProjection(scope: Scope, text: Value, width: number, ops: Lowering): Value {
+function captionProjection(scope: Scope, text: Value, { heads, headWidth }: PixArtConfig, ops: Lowering): Value {
+  const width = heads * headWidth
   return linear(scope.at('linear_2'), ops.geluTanh(linear(scope.at('linear_1'), text, width)), width) // (R, T, D)
 }
 

@@ -18,7 +18,11 @@ beforeAll(async () => {
   const options = { provider: 'cpu', threads: 1, cacheDir, lowering: 'serve', onNote: () => {} } as const
   pipelines = await Promise.all(
     ['tiny-512', 'tiny-1024-ms'].map(
-      async (name) => new Pipeline(await Model.open(name, golden(name), options), 2 ** 20),
+      async (name) =>
+        new Pipeline(await Model.open(name, golden(name), options), {
+          promptBytes: 2 ** 20,
+          contextBytes: 2 ** 20,
+        }),
     ),
   )
 })

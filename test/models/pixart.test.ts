@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { gridCoordinates, patchify, unpatchify } from '../../src/diffusion/patches.ts'
 import { float32, type Tensor } from '../../src/engine/session.ts'
+import type { Graph } from '../../src/graph/ir.ts'
 import { print } from '../../src/graph/print.ts'
 import { parameterShapes } from '../../src/models/parameters.ts'
-import { pixart, readPixArtConfig, type PixArtConfig } from '../../src/models/pixart.ts'
+import { pixart, pixartParts, readPixArtConfig, type PixArtConfig } from '../../src/models/pixart.ts'
 import { cases, component, parity, open, reference, references, variants, type Variant } from './golden.ts'
 
 type Feeds = Readonly<Record<string, Tensor<'float32'>>>
@@ -108,6 +109,37 @@ describe('a row computed alone is bit-identical to the same row in a batch', () 
       await session.close()
     },
   )
+})
+
+describe('in parts, what no step changes computed once', () => {
+  test.each(cases)('$variant, $lowering: the output is that of the whole', async ({ variant, lowering }) => {
+    const transformer = await component(variant, 'transformer')
+    const config = readPixArtConfig(transformer.config)
+    const graphs = pixartParts(config, lowering)
+    const { feeds } = goldenCase(variant, config)
+    const run = async (graph: Graph, all: Readonly<Record<string, Tensor>>) => {
+      const session = await open(graph, transformer, { lowering })
+      const own = Object.fromEntries(graph.inputs.map(({ name }) => [name, all[name]!]))
+      const outputs = await session.run(own)
+      await session.close()
+      return outputs
+    }
+    const kept = { ...(await run(graphs.context, feeds)), ...(await run(graphs.timing, feeds)) }
+    const inParts = floats((await run(graphs.step, { ...feeds, ...kept })).output)
+    const whole = floats((await run(pixart(config, lowering), feeds)).output)
+    const largest = whole.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+    const off = whole.reduce((most, value, i) => Math.max(most, Math.abs(value - inParts[i]!)), 0)
+    expect(off / largest).toBeLessThanOrEqual(1e-6)
+  })
+
+  test.each(variants)('they expect together exactly the tensors of the whole: %s', async (variant) => {
+    const config = readPixArtConfig((await component(variant, 'transformer')).config)
+    const { context, timing, step } = pixartParts(config, 'serve')
+    const byName = (shapes: ReadonlyMap<string, unknown>) => new Map([...shapes].sort())
+    expect(byName(parameterShapes(context, timing, step))).toEqual(byName(parameterShapes(pixart(config, 'serve'))))
+    const all = [context, timing, step].flatMap(({ parameters }) => parameters.map(({ name }) => name))
+    expect(new Set(all).size).toBe(all.length)
+  })
 })
 
 test.each(variants)('the graph expects exactly the tensors of the checkpoint: %s', async (variant) => {
