@@ -21,6 +21,13 @@ export type TaskState =
   | { readonly phase: 'done'; readonly denoising: Denoising; readonly pixels: Uint8Array<ArrayBuffer> }
 
 export type Phase = TaskState['phase']
+const stageOf: Readonly<Record<Phase, Stage>> = {
+  encode: 'encode',
+  denoise: 'denoise',
+  preview: 'decode',
+  decode: 'decode',
+  done: 'decode',
+}
 type StateIn<P extends Phase> = Extract<TaskState, { phase: P }>
 
 /** What was used so far. */
@@ -100,14 +107,7 @@ export class Task implements Candidate {
 
   /** The stage of the model that the next unit of work belongs to. */
   get stage(): Stage {
-    switch (this.state.phase) {
-      case 'encode':
-        return 'encode'
-      case 'denoise':
-        return 'denoise'
-      default:
-        return 'decode'
-    }
+    return stageOf[this.state.phase]
   }
 
   /** Whether the next unit of work needs no weights that are not in memory. */

@@ -135,8 +135,7 @@ describe('in parts, what no step changes computed once', () => {
   test.each(variants)('they expect together exactly the tensors of the whole: %s', async (variant) => {
     const config = readPixArtConfig((await component(variant, 'transformer')).config)
     const { context, timing, step } = pixartParts(config, 'serve')
-    const byName = (shapes: ReadonlyMap<string, unknown>) => new Map([...shapes].sort())
-    expect(byName(parameterShapes(context, timing, step))).toEqual(byName(parameterShapes(pixart(config, 'serve'))))
+    expect(parameterShapes(context, timing, step)).toEqual(parameterShapes(pixart(config, 'serve')))
     const all = [context, timing, step].flatMap(({ parameters }) => parameters.map(({ name }) => name))
     expect(new Set(all).size).toBe(all.length)
   })
