@@ -125,6 +125,8 @@ function record(model: Model): Recording {
   const calls: (() => Promise<unknown>)[] = []
   const encodeText = model.encodeText.bind(model)
   const predictNoise = model.predictNoise.bind(model)
+  const context = model.context.bind(model)
+  const timing = model.timing.bind(model)
   const decodePart = model.decodePart.bind(model)
   const hiddens = new Map<string, Parameters<typeof decodePart>[1]>()
   const note = <T>(call: () => Promise<T>): Promise<T> => {
@@ -133,6 +135,8 @@ function record(model: Model): Recording {
   }
   model.encodeText = (...of) => note(() => encodeText(...of))
   model.predictNoise = (...of) => note(() => predictNoise(...of))
+  model.context = (...of) => note(() => context(...of))
+  model.timing = (...of) => note(() => timing(...of))
   model.decodePart = (part, hidden) => {
     // One tensor of a shape stands for all of it, so that not every hidden state is kept.
     const key = hidden.dims.join()
@@ -141,7 +145,10 @@ function record(model: Model): Recording {
     calls.push(() => decodePart(part, kept))
     return decodePart(part, hidden)
   }
-  return { calls, stop: () => Object.assign(model, { encodeText, predictNoise, decodePart }) }
+  return {
+    calls,
+    stop: () => Object.assign(model, { encodeText, predictNoise, context, timing, decodePart }),
+  }
 }
 
 /** Who waits for which request. */

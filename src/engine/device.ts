@@ -57,6 +57,8 @@ const idle: DeviceLoad = {
   backlogMs: 0,
   batchRows: 0,
   unitsOfWork: 0,
+  denoisingCalls: 0,
+  denoisingRows: 0,
   textEncodings: 0,
   promptCacheHits: 0,
   promptCacheBytes: 0,

@@ -37,6 +37,8 @@ export class Loop {
   #unitsOfWork = 0
   #textEncodings = 0
   #batchRows = 0
+  #denoisingCalls = 0
+  #denoisingRows = 0
   #etas: { readonly atMs: number; readonly ofTasks: ReadonlyMap<Task, number> } = {
     atMs: -Infinity,
     ofTasks: new Map(),
@@ -111,7 +113,11 @@ export class Loop {
   #settle(work: Work<Task>, outcome: Outcome): void {
     const { tell, residency } = this.#options
     this.#unitsOfWork += 1
-    if (work.kind === 'denoise') this.#batchRows = sum(outcome.needs, ({ rows }) => rows)
+    if (work.kind === 'denoise') {
+      this.#batchRows = sum(outcome.needs, ({ rows }) => rows)
+      this.#denoisingCalls += 1
+      this.#denoisingRows += this.#batchRows
+    }
     if (outcome.kind === 'done') this.#observe(work, outcome)
     for (const [index, task] of work.tasks.entries()) {
       const { id } = task.request
@@ -255,6 +261,8 @@ export class Loop {
       backlogMs: sum([...this.#tasks.values()], ({ need }) => remainingMs(this.#costsOf(need.model), need)),
       batchRows: this.#batchRows,
       unitsOfWork: this.#unitsOfWork,
+      denoisingCalls: this.#denoisingCalls,
+      denoisingRows: this.#denoisingRows,
       textEncodings: this.#textEncodings,
       promptCacheHits: sum(pipelines, ({ prompts }) => prompts.hits),
       promptCacheBytes: sum(pipelines, ({ prompts }) => prompts.bytes),

@@ -165,6 +165,9 @@ export interface DeviceLoad {
   /** Rows of the last denoising batch. */
   readonly batchRows: number
   readonly unitsOfWork: number
+  /** Denoising calls so far, and the rows of all of them. */
+  readonly denoisingCalls: number
+  readonly denoisingRows: number
   readonly textEncodings: number
   readonly promptCacheHits: number
   readonly promptCacheBytes: number

@@ -128,6 +128,16 @@ function describe(figures: GenerationMetrics, models: Service['models']): Family
       perDevice(({ load }) => load.unitsOfWork),
     ),
     counter(
+      'denoising_calls',
+      'Denoising batches that a device computed.',
+      perDevice(({ load }) => load.denoisingCalls),
+    ),
+    counter(
+      'denoising_rows',
+      'Rows of all of them: by the calls, how large batches were.',
+      perDevice(({ load }) => load.denoisingRows),
+    ),
+    counter(
       'text_encodings',
       'Texts that were encoded.',
       perDevice(({ load }) => load.textEncodings),

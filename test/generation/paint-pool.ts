@@ -96,7 +96,7 @@ export function paintPool(options: PaintOptions = {}): PaintPool {
     models: [paintModel],
     ready: true,
     devices: Array.from({ length: devices }, (_, index): DeviceStatus => {
-      const load = { backlogMs: 0, batchRows: 2, unitsOfWork: 0 }
+      const load = { backlogMs: 0, batchRows: 2, unitsOfWork: 0, denoisingCalls: 3, denoisingRows: 6 }
       const cache = { textEncodings: 0, promptCacheHits: 0, promptCacheBytes: 0 }
       return { name: `paint:${index}`, state: 'ready', requests: 0, load: { ...load, ...cache } }
     }),

@@ -336,6 +336,8 @@ test('metrics tell of the queue, the devices and the requests', async () => {
     /^atelier_device_state\{device="paint:0",state="ready"\} 1$/m,
     /^atelier_device_state\{device="paint:0",state="restarting"\} 0$/m,
     /^atelier_device_batch_rows\{device="paint:0"\} 2$/m,
+    /^atelier_denoising_calls_total\{device="paint:0"\} 3$/m,
+    /^atelier_denoising_rows_total\{device="paint:0"\} 6$/m,
     /^atelier_prompt_cache_hits_total\{device="paint:0"\} 0$/m,
     /^atelier_model_loaded\{model="paint"\} 1$/m,
     /^atelier_http_request_duration_seconds_count\{method="POST",route="\/v1\/generations",status="200"\} [1-9]/m,
