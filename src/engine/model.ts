@@ -9,7 +9,7 @@ import { parseSchedulerConfig, type SchedulerConfig } from '../diffusion/schedul
 import { createSolver, schedulerNames, SolverError, type SchedulerName } from '../diffusion/solvers.ts'
 import type { Graph } from '../graph/ir.ts'
 import type { LoweringName } from '../models/lowering.ts'
-import { parameterShapes } from '../models/parameters.ts'
+import { parameterDtypes, parameterShapes } from '../models/parameters.ts'
 import { pixartOptional, pixartParts, readPixArtConfig, type PixArtConfig } from '../models/pixart.ts'
 import { readT5Config, t5Aliases, t5Encoder } from '../models/t5.ts'
 import {
@@ -20,9 +20,11 @@ import {
   vaeEncoder,
   type VaeConfig,
 } from '../models/vae.ts'
+import { weightStorage } from '../models/weight-storage.ts'
 import { openTokenizer, type Tokenizer } from '../text/tokenizer.ts'
-import { tensorsFor, usableFloats } from '../weights/cast.ts'
+import { tensorsFor, type DtypePolicy } from '../weights/cast.ts'
 import { openCheckpoint } from '../weights/checkpoint.ts'
+import { bytesPerElement } from '../weights/dtypes.ts'
 import { matchTensors } from '../weights/match.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
 import type { Timing } from './denoising.ts'
@@ -59,6 +61,8 @@ interface Component {
   readonly name: string
   readonly fingerprint: string
   readonly tensors: ReadonlyMap<string, TensorLocation>
+  /** The types that its graphs read them in. */
+  readonly dtypes: DtypePolicy
 }
 
 /** The stages of a picture that run a component of their own each: the text encoder, the transformer, the decoder. */
@@ -117,9 +121,9 @@ export class Model {
     this.schedulerConfig = parseSchedulerConfig(checkpoint.scheduler.config)
     this.schedule = createNoiseSchedule(this.schedulerConfig)
     this.latentScale = vaeDownsampling(this.vae)
-    const { context, timing, step } = pixartParts(this.pixart, lowering)
+    const { context, timing, step } = pixartParts(this.pixart, lowering, weightStorage(transformer, lowering))
     this.#graphs = {
-      encode: [t5Encoder(readT5Config(textEncoder.config), lowering)],
+      encode: [t5Encoder(readT5Config(textEncoder.config), lowering, weightStorage(textEncoder, lowering))],
       denoise: [context, timing, step],
       decode: vaeDecoderParts(this.vae, lowering),
       encoder: vaeEncoder(this.vae, lowering),
@@ -144,7 +148,7 @@ export class Model {
       maxPromptTokens,
       latentScale: this.latentScale,
       patchSize: this.pixart.patchSize,
-      sizeBytes: Object.values(this.#components).reduce((sum, { tensors }) => sum + float32Bytes(tensors), 0),
+      sizeBytes: Object.values(this.#components).reduce((sum, component) => sum + weightBytes(component), 0),
     }
   }
 
@@ -311,8 +315,7 @@ export class Model {
       onNote(
         `converting ${component.name} of ${this.description.name} to float32, once: ${Math.ceil(sizeBytes / 2 ** 20)} MiB in ${file}`,
       )
-    // No provider computes in bf16 here, and fp16 graphs are not emitted yet: what is not fp32 is converted, once.
-    return tensorsFor(component, usableFloats(['F32'], 'F32'), cacheDir, { onCast })
+    return tensorsFor(component, component.dtypes, cacheDir, { onCast })
   }
 
   #open(graph: Graph, weights: ReadonlyMap<string, TensorLocation>): Promise<Session> {
@@ -323,7 +326,7 @@ export class Model {
 }
 
 function matched(
-  { name, fingerprint, tensors, folder }: Component & { readonly folder: string },
+  { name, fingerprint, tensors, folder }: Omit<Component, 'dtypes'> & { readonly folder: string },
   graphs: readonly Graph[],
   options: {
     readonly aliases?: ReadonlyMap<string, readonly string[]>
@@ -334,12 +337,17 @@ function matched(
     name,
     fingerprint,
     tensors: matchTensors(parameterShapes(...graphs), tensors, { ...options, file: folder }),
+    dtypes: parameterDtypes(...graphs),
   }
 }
 
-/** What the tensors take in memory, once they are float32. */
-const float32Bytes = (tensors: ReadonlyMap<string, TensorLocation>): number =>
-  [...tensors.values()].reduce((sum, { shape }) => sum + 4 * shape.reduce((a, b) => a * b, 1), 0)
+/** What the tensors take in memory, in the types that they are computed in. */
+const weightBytes = ({ tensors, dtypes }: Component): number =>
+  [...tensors].reduce(
+    (sum, [name, { dtype, length }]) =>
+      sum + (length / bytesPerElement[dtype]) * bytesPerElement[dtypes(name, dtype)],
+    0,
+  )
 
 /** Tried out, so that no second place knows a solver's limits. */
 function mostSteps(scheduler: SchedulerName, config: SchedulerConfig): number {

@@ -164,6 +164,31 @@ export const QuickGelu = (x: Value, alpha: number): Result =>
 export const FusedMatMul = (a: Value, b: Value, attributes: { transA?: 0 | 1; transB?: 0 | 1 }): Result =>
   single('com.microsoft.FusedMatMul', [a, b], attributes)
 
+/** A matrix (N, K) in blocks along K: element = scale of its block · (code − zero point of its block). */
+export interface BlockQuantised {
+  readonly codes: Value // uint8 (N, blocks, blockSize · bits / 8), the lowest bits first
+  readonly scales: Value // (N, blocks)
+  /** 2^(bits − 1) everywhere when left out. */
+  readonly zeroPoints?: Value | undefined // uint8 (N, ⌈blocks · bits / 8⌉)
+}
+
+/** x · matrixᵀ + bias. Accuracy level 4 lets the kernel round x to int8, block by block; 1 computes in float32. */
+export const MatMulNBits = (
+  x: Value,
+  { codes, scales, zeroPoints }: BlockQuantised,
+  bias: Value | undefined,
+  attributes: {
+    readonly K: number
+    readonly N: number
+    readonly bits: 4 | 8
+    readonly block_size: number
+    readonly accuracy_level: 0 | 1 | 2 | 3 | 4
+  },
+): Result => {
+  const optional = bias ? [zeroPoints, undefined, bias] : zeroPoints ? [zeroPoints] : []
+  return single('com.microsoft.MatMulNBits', [x, codes, scales, ...optional], attributes)
+}
+
 interface SkipNormalization {
   readonly x: Value
   readonly skip: Value

@@ -8,8 +8,23 @@ import { integers, parameter, sameShape, type Parameter, type Shape, type Value 
 import { Concat, Shape as ShapeOf } from './ops.ts'
 import { shapeText } from './shapes.ts'
 
+/** How a checkpoint stores a matrix whose elements it does not hold as the graph's own type. */
+export type WeightFormat =
+  { readonly kind: 'float16' } | { readonly kind: 'blocks'; readonly bits: 4 | 8; readonly blockSize: number }
+
+/** What of a checkpoint the shapes of its tensors follow from, apart from the model's configuration. */
+export interface WeightStorage {
+  /** Key → format, of those matrices that are not stored in full. */
+  readonly formats: ReadonlyMap<string, WeightFormat>
+  /** Whether products with them take ONNX Runtime's own operator or standard ones. */
+  readonly kernels: 'fused' | 'elementary'
+}
+
+const inFull: WeightStorage = { formats: new Map(), kernels: 'fused' }
+
 interface Shared {
   readonly dtype: DataType
+  readonly storage: WeightStorage
   readonly parameters: Map<string, Parameter>
   readonly sizes: Map<string, Value>
 }
@@ -23,8 +38,13 @@ export class Scope {
     this.#shared = shared
   }
 
-  static root(dtype: DataType = 'float32'): Scope {
-    return new Scope('', { dtype, parameters: new Map(), sizes: new Map() })
+  static root(dtype: DataType = 'float32', storage: WeightStorage = inFull): Scope {
+    return new Scope('', { dtype, storage, parameters: new Map(), sizes: new Map() })
+  }
+
+  /** How products with stored matrices are to be computed. */
+  get kernels(): WeightStorage['kernels'] {
+    return this.#shared.storage.kernels
   }
 
   /** The scope of a part: `scope.at('blocks', 0, 'proj')`. */
@@ -32,13 +52,19 @@ export class Scope {
     return new Scope([this.path, ...names].filter((name) => name !== '').join('.'), this.#shared)
   }
 
+  /** How the checkpoint stores the matrix of that name here; undefined when in full. */
+  formatOf(name: string): WeightFormat | undefined {
+    return this.#shared.storage.formats.get(this.at(name).path)
+  }
+
   /**
    * The parameter of that name here; asked for twice, it is the same value.
+   * @param dtype the scope's own by default
    * @throws {TypeError} when it was asked for with another shape before
    */
-  parameter(name: string, shape: Shape): Parameter {
+  parameter(name: string, shape: Shape, dtype: DataType = this.#shared.dtype): Parameter {
     const key = this.at(name).path
-    const { parameters, dtype } = this.#shared
+    const { parameters } = this.#shared
     const known = parameters.get(key)
     if (known === undefined) {
       const fresh = parameter(key, dtype, shape)

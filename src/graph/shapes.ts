@@ -382,6 +382,33 @@ const multiHeadAttention: Rule = (call) => {
   return [{ dtype: query.dtype, shape: withLast(query.shape, call.dimension(value.shape, -1)) }]
 }
 
+/**
+ * Inputs: x (…, K); codes uint8 (N, blocks, block_size · bits / 8), the lowest bits first; scales (N, blocks) of x's type; zero
+ * points uint8 (N, ⌈blocks · bits / 8⌉), packed as the codes are; group indices (deprecated); bias (N).
+ */
+const matMulNBits: Rule = (call) => {
+  const [x, codes, scales] = [call.input(0), call.input(1), call.input(2)]
+  const [, , , zeroPoints, groups, bias] = call.inputs
+  const [K, N, bits, blockSize] = [call.int('K'), call.int('N'), call.int('bits'), call.int('block_size')]
+  const blocks = Math.ceil(K / blockSize)
+  const expectShape = ({ shape }: Value, expected: Shape, what: string): void => {
+    if (shape.length !== expected.length) call.fail(`${what} must be ${shapeText(expected)}`)
+    for (const [axis, size] of expected.entries())
+      call.expect(call.dimension(shape, axis), size, `axis ${axis} of ${what}`)
+  }
+  call.expect(call.dimension(x.shape, -1), K, 'the last axis')
+  expectShape(codes, [N, blocks, (blockSize * bits) / 8], 'the codes')
+  expectShape(scales, [N, blocks], 'the scales')
+  if (zeroPoints) expectShape(zeroPoints, [N, Math.ceil((blocks * bits) / 8)], 'the zero points')
+  if (bias) expectShape(bias, [N], 'the bias')
+  if (groups) call.fail('group indices are not known here')
+  if ([codes, ...(zeroPoints ? [zeroPoints] : [])].some(({ dtype }) => dtype !== 'uint8'))
+    call.fail('codes and zero points must be uint8')
+  if ([scales, ...(bias ? [bias] : [])].some(({ dtype }) => dtype !== x.dtype))
+    call.fail('scales and bias must have the type of the first input')
+  return [{ dtype: x.dtype, shape: withLast(x.shape, N) }]
+}
+
 const cast: Rule = (call) => {
   const { shape, elements } = call.input(0)
   const dtype = dataTypeOf(call.int('to')) ?? call.fail('the type is unknown')
@@ -439,6 +466,7 @@ const rules = {
   Where: where,
   'com.microsoft.FastGelu': unary,
   'com.microsoft.FusedMatMul': matMul,
+  'com.microsoft.MatMulNBits': matMulNBits,
   'com.microsoft.MultiHeadAttention': multiHeadAttention,
   'com.microsoft.QuickGelu': unary,
   'com.microsoft.SkipLayerNormalization': skipLayerNormalization,

@@ -1,24 +1,39 @@
 /** Layers that several models share, with their parameters at the scope that is passed in. */
 import type { Dimension } from '../graph/dimension.ts'
 import { integers, knownAxis, lastAxis, type Value } from '../graph/ir.ts'
-import { Conv, Gemm, Reshape } from '../graph/ops.ts'
+import { Cast, Conv, Gather, Gemm, Reshape } from '../graph/ops.ts'
 import type { Scope } from '../graph/scope.ts'
+import { product, quantisedMatrix } from './quantised.ts'
 
 /**
- * x · weightᵀ + bias with the checkpoint's (out, in) weight as it lies there. All leading axes become one, so that the whole
- * layer is a single matrix product.
+ * x · weightᵀ + bias with the checkpoint's (out, in) weight as it lies there, in full or in blocks of 4 or 8 bits. All leading
+ * axes become one, so that the whole layer is a single matrix product.
  */
 export function linear(scope: Scope, x: Value, width: number, { bias = true }: { readonly bias?: boolean } = {}): Value {
-  const weight = scope.parameter('weight', [width, lastAxis(x)])
-  return affine(scope, x, weight, bias ? scope.parameter('bias', [width]) : undefined)
+  const depth = lastAxis(x)
+  const added = (): Value | undefined => (bias ? scope.parameter('bias', [width]) : undefined)
+  const format = scope.formatOf('weight')
+  if (format?.kind !== 'blocks') return affine(scope, x, scope.parameter('weight', [width, depth]), added())
+  const matrix = quantisedMatrix(scope, [width, depth], format)
+  return overRows(scope, x, (rows) => product(rows, matrix, added(), scope.kernels))
 }
 
 /** The same with weight (out, in) and bias (out) given. */
 export function affine(scope: Scope, x: Value, weight: Value, bias: Value | undefined): Value {
-  const leading = x.shape.slice(0, -1) // (…)
-  const rows = x.shape.length === 2 ? x : Reshape(x, integers(-1, lastAxis(x))) // (rows, in)
-  const result = Gemm(rows, weight, bias, { transB: 1 }) // (rows, out)
-  return x.shape.length === 2 ? result : reshape(scope, result, [...leading, lastAxis(result)], x) // (…, out)
+  return overRows(scope, x, (rows) => Gemm(rows, weight, bias, { transB: 1 }))
+}
+
+/** A function of (rows, in) over all leading axes of (…, in) at once: (…, out). */
+function overRows(scope: Scope, x: Value, compute: (rows: Value) => Value): Value {
+  if (x.shape.length === 2) return compute(x)
+  const result = compute(Reshape(x, integers(-1, lastAxis(x)))) // (rows, out)
+  return reshape(scope, result, [...x.shape.slice(0, -1), lastAxis(result)], x) // (…, out)
+}
+
+/** The rows of the table (count, width) that the indices name, in float32 however the table is stored: (…, width). */
+export function embedding(scope: Scope, indices: Value, count: number, width: number): Value {
+  if (scope.formatOf('weight')?.kind !== 'float16') return Gather(scope.parameter('weight', [count, width]), indices)
+  return Cast(Gather(scope.parameter('weight', [count, width], 'float16'), indices), 'float32')
 }
 
 /** Reshape to any shape whose symbolic sizes the model's inputs, or the axes of `like`, tell. */

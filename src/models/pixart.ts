@@ -8,7 +8,7 @@
 import { symbol } from '../graph/dimension.ts'
 import { constant, graph, input, integers, lastAxis, scalar, type Graph, type Input, type Value } from '../graph/ir.ts'
 import { Add, Concat, Cos, Expand, Gather, Mul, Reshape, Sin, Split, Squeeze, Sub, Transpose, Unsqueeze } from '../graph/ops.ts'
-import { Scope } from '../graph/scope.ts'
+import { Scope, type WeightStorage } from '../graph/scope.ts'
 import { ConfigReader, type ConfigFields } from './config-reader.ts'
 import { affine, linear } from './layers.ts'
 import { lowerings, type Attention, type Lowering, type LoweringName } from './lowering.ts'
@@ -77,8 +77,8 @@ const paddingPenalty = -10000
  * height and width in pixels, and aspect_ratio (R, 1), height / width.
  * Output (R, N, outC·p·p), each in the order (outC, p, p): the first C·p·p numbers are the noise prediction.
  */
-export function pixart(config: PixArtConfig, lowering: LoweringName): Graph {
-  const model = Scope.root()
+export function pixart(config: PixArtConfig, lowering: LoweringName, storage?: WeightStorage): Graph {
+  const model = Scope.root('float32', storage)
   const ops = lowerings[lowering]
   const { tokens, coords, mask } = stepInputs(config)
   const [text, times] = [textInput(config), timeInputs(config)]
@@ -104,13 +104,18 @@ export function pixart(config: PixArtConfig, lowering: LoweringName): Graph {
 export function pixartParts(
   config: PixArtConfig,
   lowering: LoweringName,
+  storage?: WeightStorage,
 ): { readonly context: Graph; readonly timing: Graph; readonly step: Graph } {
   const ops = lowerings[lowering]
-  return { context: contextGraph(config, ops), timing: timingGraph(config, ops), step: stepGraph(config, ops) }
+  const root = () => Scope.root('float32', storage)
+  return {
+    context: contextGraph(root(), config, ops),
+    timing: timingGraph(root(), config, ops),
+    step: stepGraph(root(), config, ops),
+  }
 }
 
-function contextGraph(config: PixArtConfig, ops: Lowering): Graph {
-  const model = Scope.root()
+function contextGraph(model: Scope, config: PixArtConfig, ops: Lowering): Graph {
   const text = textInput(config)
   const caption = captionProjection(model.at('caption_projection'), text, config, ops)
   const layers = Array.from({ length: config.layers }, (_, layer) => contextOf(model, layer, caption, config))
@@ -121,12 +126,12 @@ function contextGraph(config: PixArtConfig, ops: Lowering): Graph {
   return graph('pixart_context', [text], { context })
 }
 
-function timingGraph(config: PixArtConfig, ops: Lowering): Graph {
+function timingGraph(model: Scope, config: PixArtConfig, ops: Lowering): Graph {
   const times = timeInputs(config)
-  return graph('pixart_timing', Object.values(times), { ...timeConditions(Scope.root(), times, config, ops) })
+  return graph('pixart_timing', Object.values(times), { ...timeConditions(model, times, config, ops) })
 }
 
-function stepGraph(config: PixArtConfig, ops: Lowering): Graph {
+function stepGraph(model: Scope, config: PixArtConfig, ops: Lowering): Graph {
   const { tokens, coords, mask } = stepInputs(config)
   const width = config.heads * config.headWidth
   const embedded = input('embedded', 'float32', [symbol('R'), width])
@@ -134,7 +139,7 @@ function stepGraph(config: PixArtConfig, ops: Lowering): Graph {
   const context = input('context', 'float32', [symbol('R'), 2 * config.layers, symbol('T'), width])
   const contexts = Split(context, { axis: 1, num_outputs: 2 * config.layers }).map((x) => Squeeze(x, [1]))
   const output = predictNoise(
-    Scope.root(),
+    model,
     { tokens, coords, mask, embedded, modulation },
     (layer) => ({ key: contexts[2 * layer]!, value: contexts[2 * layer + 1]! }),
     config,

@@ -8,9 +8,9 @@
 import { symbol } from '../graph/dimension.ts'
 import { constant, graph, input, integers, scalar, type Graph, type Value } from '../graph/ir.ts'
 import { Add, Clip, Gather, Mul, Range, Shape, Squeeze, Sub, Transpose, Unsqueeze } from '../graph/ops.ts'
-import { Scope } from '../graph/scope.ts'
+import { Scope, type WeightStorage } from '../graph/scope.ts'
 import { ConfigReader, type ConfigFields } from './config-reader.ts'
-import { linear } from './layers.ts'
+import { embedding, linear } from './layers.ts'
 import { lowerings, type Lowering, type LoweringName } from './lowering.ts'
 
 export interface T5Config {
@@ -48,15 +48,15 @@ export const t5Aliases: ReadonlyMap<string, readonly string[]> = new Map([
 ])
 
 /** input_ids int32 (B, T), mask float32 (B, T) with 1 for tokens and 0 for padding → hidden float32 (B, T, D). */
-export function t5Encoder(config: T5Config, lowering: LoweringName): Graph {
+export function t5Encoder(config: T5Config, lowering: LoweringName, storage?: WeightStorage): Graph {
   const [B, T] = [symbol('B'), symbol('T')]
   const inputIds = input('input_ids', 'int32', [B, T])
   const mask = input('mask', 'float32', [B, T])
   const ops = lowerings[lowering]
-  const model = Scope.root()
+  const model = Scope.root('float32', storage)
   const encoder = model.at('encoder')
 
-  let hidden: Value = Gather(model.at('shared').parameter('weight', [config.vocabulary, config.width]), inputIds) // (B, T, D)
+  let hidden = embedding(model.at('shared'), inputIds, config.vocabulary, config.width) // (B, T, D)
   const bias = Add(positionBias(encoder, config, inputIds), paddingBias(mask)) // (B, H, T, T)
   for (let i = 0; i < config.layers; i++) {
     const attention = encoder.at('block', i, 'layer', 0)

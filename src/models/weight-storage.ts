@@ -1,0 +1,77 @@
+/** Which of a model's matrices may be stored in fewer bits, how a checkpoint says so, and what the graphs need to know of it. */
+import type { WeightFormat, WeightStorage } from '../graph/scope.ts'
+import type { Component } from '../weights/checkpoint.ts'
+import { partKeys, type BlockFormat } from '../weights/quantisation.ts'
+import { ConfigReader, type ConfigFields } from './config-reader.ts'
+import type { LoweringName } from './lowering.ts'
+import { t5Aliases } from './t5.ts'
+
+export const quantisableComponents = ['text_encoder', 'transformer'] as const
+export type QuantisableComponent = (typeof quantisableComponents)[number]
+
+/** Block sizes that every provider's kernel takes. */
+export const blockSizes: readonly number[] = [16, 32, 64, 128, 256]
+
+/**
+ * All linear layers of T5. Of the transformer the layers in the blocks and the caption projection, which hold 95 % of its
+ * weights; what remains either decides the output directly (patches in and out) or takes one row a picture (timestep and sizes),
+ * where a product costs nothing and its result would depend on the batch.
+ */
+const linears: Readonly<Record<QuantisableComponent, RegExp>> = {
+  text_encoder: /^encoder\.block\.\d+\.layer\.\d+\.(?:SelfAttention\.[qkvo]|DenseReluDense\.(?:wi_[01]|wo))\.weight$/,
+  transformer:
+    /^(?:transformer_blocks\.\d+\.(?:attn[12]\.(?:to_[qkv]|to_out\.0)|ff\.net\.(?:0\.proj|2))|caption_projection\.linear_[12])\.weight$/,
+}
+
+const [embedding = '', embeddingAliases = []] = [...t5Aliases][0] ?? []
+
+/** How a quantised component stores this tensor; undefined for in full, that is as float32. */
+export function formatFor(component: QuantisableComponent, key: string, blocks: BlockFormat): WeightFormat | undefined {
+  if (linears[component].test(key)) return { kind: 'blocks', ...blocks }
+  if (component === 'text_encoder' && key === embedding) return { kind: 'float16' }
+  return undefined
+}
+
+/** Tied weights may lie in a checkpoint under several keys, of which one is enough. */
+export const isTied = (key: string): boolean => embeddingAliases.includes(key)
+
+const method = 'matmul_nbits'
+
+/** What config.json of a quantised component says, by the names that transformers and diffusers use. */
+export const quantizationConfig = ({ bits, blockSize }: BlockFormat): ConfigFields => ({
+  quant_method: method,
+  bits,
+  group_size: blockSize,
+  zero_point: true,
+})
+
+/**
+ * @param component for the error
+ * @throws {ModelConfigError} when the component is quantised in a way that is not covered
+ */
+export function quantisationOf(component: string, config: ConfigFields): BlockFormat | undefined {
+  const fields = config['quantization_config']
+  if (fields === undefined || fields === null) return undefined
+  const reader = new ConfigReader(`${component} quantization`, fields as ConfigFields)
+  reader.require('quant_method', method)
+  reader.demand('bits', '4 or 8', (bits) => bits === 4 || bits === 8)
+  reader.demand('group_size', `one of ${blockSizes.join(', ')}`, (size) => blockSizes.some((known) => known === size))
+  reader.require('zero_point', true)
+  return { bits: reader.integer('bits') === 4 ? 4 : 8, blockSize: reader.integer('group_size') }
+}
+
+/** How the matrices of a component lie there, for its graphs in that lowering. */
+export function weightStorage(
+  { name, config, tensors }: Pick<Component, 'name' | 'config' | 'tensors'>,
+  lowering: LoweringName,
+): WeightStorage {
+  const kernels = lowering === 'serve' ? 'fused' : 'elementary'
+  const blocks = quantisationOf(name, config)
+  const formats = new Map<string, WeightFormat>()
+  if (blocks === undefined) return { formats, kernels }
+  for (const key of tensors.keys()) {
+    if (tensors.has(partKeys(key)[1])) formats.set(key, { kind: 'blocks', ...blocks })
+  }
+  if (tensors.get(embedding)?.dtype === 'F16') formats.set(embedding, { kind: 'float16' })
+  return { formats, kernels }
+}
