@@ -30,6 +30,8 @@ const maxTurns = 10
 
 /** Only used until something was measured: it decides the order of requests that nobody has seen the like of. */
 const guessedFlopsPerMs = 5e7
+/** Every call reads all weights of its part once: the fixed part of a model that is too slow to be measured. */
+const guessedBytesPerMs = 1e7
 
 export class CostBook {
   readonly #encode: LineFit
@@ -79,13 +81,19 @@ export class CostBook {
 
 /** From the number of weights alone. */
 export function guessProfile({ description, decoderParts, pixart }: Model): Profile {
-  const weights = description.sizeBytes / 4
   const ms = (flops: number) => flops / guessedFlopsPerMs
-  const perToken = ms(2 * Math.min(weights, pixart.layers * 18 * (pixart.heads * pixart.headWidth) ** 2))
+  const weights = Math.min(
+    description.sizeBytes / 4,
+    pixart.layers * 18 * (pixart.heads * pixart.headWidth) ** 2,
+  )
+  const readMs = (4 * weights) / guessedBytesPerMs
+  const perToken = ms(2 * weights)
+  const line = (...units: readonly number[]): Point[] =>
+    units.map((count) => ({ units: count, ms: readMs + perToken * count }))
   return {
     loadMs: description.sizeBytes / 1e6,
-    encode: [{ units: 1, ms: perToken * maxPromptTokens }],
-    step: [{ units: 1, ms: perToken }],
+    encode: [{ units: 1, ms: readMs + perToken * maxPromptTokens }],
+    step: line(1, 4096),
     decode: Array.from({ length: decoderParts }, () => [{ units: 1, ms: 0.05 / decoderParts }]),
   }
 }
@@ -110,7 +118,8 @@ export async function measureProfile(model: Model, loadMs: number): Promise<Prof
     call: (units: number) => Promise<unknown>,
   ) => {
     const points: Point[] = []
-    let [left, perUnitMs] = [shareMs, guessed[0] ? guessed[0].ms / guessed[0].units : 0]
+    const largest = guessed.at(-1)
+    let [left, perUnitMs] = [shareMs, largest ? largest.ms / largest.units : 0]
     for (const units of sizes) {
       if (2 * units * perUnitMs > left) break
       const firstMs = await timed(() => call(units))
