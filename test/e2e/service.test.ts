@@ -91,6 +91,35 @@ test('a device process that is killed in the middle is replaced, and the caller 
   expect(server.output.some((line) => line.includes('the device process died'))).toBe(true)
 })
 
+test('a generation is watched step by step, its previews grow into the picture, and it has its batch on record', async () => {
+  const client = createAtelier({ baseUrl: server.url })
+  const request = { prompt: 'a harbour at dawn', size: '512x512', steps: 12, preview_every: 4 } as const
+  const [watched, beside] = await Promise.all([1, 2].map(() => client.generations.create(request)))
+  const events = await Array.fromAsync(client.generations.events(watched!.id))
+  expect(events.map(({ id }) => id)).toEqual(events.map((_, index) => index + 1))
+  expect(events[0]!.type).toBe('queued')
+  expect(events.at(-1)!.type).toBe('succeeded')
+  const previews = events.filter((event) => event.type === 'preview')
+  expect(previews.map(({ step }) => step)).toEqual([4, 8])
+  for (const { url } of previews) {
+    const picture = await fetch(url)
+    expect((await sharp(await picture.arrayBuffer()).metadata()).format).toBe('webp')
+  }
+  const ended = await client.generations.wait(beside!.id)
+  expect(ended).toMatchObject({ state: 'succeeded', receipt: { row_steps: 24 } })
+  expect(ended.receipt!.batch_rows_max).toBeGreaterThanOrEqual(2)
+})
+
+test('a running generation that is cancelled frees its device', async () => {
+  const client = createAtelier({ baseUrl: server.url })
+  const { id } = await client.generations.create({ prompt: 'for ever', size: '512x512', steps: 100, n: 10 })
+  await expect.poll(running, { interval: 5 }).toBe(1)
+  expect(await client.generations.cancel(id)).toMatchObject({ id, state: 'cancelled' })
+  await expect.poll(running).toBe(0)
+  const next = await client.generations.create({ prompt: 'now me', steps: 1 }, { waitSeconds: 30 })
+  expect(next.state).toBe('succeeded')
+})
+
 test('a client that leaves cancels its request', async () => {
   const leave = new AbortController()
   const body = JSON.stringify({ prompt: 'a very long picture', size: '512x512', steps: 100, n: 10 })
