@@ -3,9 +3,11 @@ import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
+import type { QuantizeOptions } from './commands/model/quantize.ts'
 import type { SynthOptions } from './commands/model/synth.ts'
 import { ConfigError, describeSettings, readConfig } from './config.ts'
 import { presetNames } from './models/presets.ts'
+import { blockSizes } from './models/weight-storage.ts'
 
 // Compiled sources are kept for the next start, of this process and of the device processes that inherit the variable.
 process.env['NODE_COMPILE_CACHE'] ??= fileURLToPath(
@@ -70,6 +72,23 @@ model
     await modelSynth(folder, options)
   })
 
+const bits = (flags: string, what: string) =>
+  new Option(`${flags} <type>`, `store ${what} in`).choices(['int4', 'int8'])
+model
+  .command('quantize')
+  .description('write a checkpoint anew with weights of 4 or 8 bits, and tell what that costs')
+  .argument('<dir>', 'checkpoint')
+  .argument('<out>', 'folder to make')
+  .addOption(bits('--text-encoder', "the text encoder's layers"))
+  .addOption(bits('--transformer', "the layers of the transformer's blocks"))
+  .option('--block <n>', `weights that share a scale: ${blockSizes.join(', ')}`, blockSize, 32)
+  .option('--report', 'run both checkpoints and compare what comes out (by default up to 2 GB)')
+  .option('--no-report', 'do not')
+  .action(async (folder: string, out: string, options: QuantizeOptions) => {
+    const { modelQuantize } = await import('./commands/model/quantize.ts')
+    await modelQuantize(readConfig(process.env), folder, out, options)
+  })
+
 try {
   await program.parseAsync()
 } catch (error) {
@@ -93,4 +112,10 @@ function positiveInteger(text: string): number {
   const value = wholeNumber(text)
   if (value > 0) return value
   throw new InvalidArgumentError('Expected a whole number above 0.')
+}
+
+function blockSize(text: string): number {
+  const value = wholeNumber(text)
+  if (blockSizes.includes(value)) return value
+  throw new InvalidArgumentError(`Expected one of ${blockSizes.join(', ')}.`)
 }

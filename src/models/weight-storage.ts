@@ -23,17 +23,22 @@ const linears: Readonly<Record<QuantisableComponent, RegExp>> = {
     /^(?:transformer_blocks\.\d+\.(?:attn[12]\.(?:to_[qkv]|to_out\.0)|ff\.net\.(?:0\.proj|2))|caption_projection\.linear_[12])\.weight$/,
 }
 
-const [embedding = '', embeddingAliases = []] = [...t5Aliases][0] ?? []
+/** The embedding by each of the keys that it may lie under; the graph asks for the first. */
+const embeddingKeys: readonly string[] = [...t5Aliases].flatMap(([key, aliases]) => [key, ...aliases])
 
 /** How a quantised component stores this tensor; undefined for in full, that is as float32. */
 export function formatFor(component: QuantisableComponent, key: string, blocks: BlockFormat): WeightFormat | undefined {
   if (linears[component].test(key)) return { kind: 'blocks', ...blocks }
-  if (component === 'text_encoder' && key === embedding) return { kind: 'float16' }
+  if (component === 'text_encoder' && embeddingKeys.includes(key)) return { kind: 'float16' }
   return undefined
 }
 
-/** Tied weights may lie in a checkpoint under several keys, of which one is enough. */
-export const isTied = (key: string): boolean => embeddingAliases.includes(key)
+/** Without those that say again what another key says: the embedding may be saved under two. */
+export function distinctKeys(component: QuantisableComponent, keys: Iterable<string>): readonly string[] {
+  const all = [...keys]
+  const [embedding] = component === 'text_encoder' ? embeddingKeys.filter((key) => all.includes(key)) : []
+  return embedding === undefined ? all : all.filter((key) => key === embedding || !embeddingKeys.includes(key))
+}
 
 const method = 'matmul_nbits'
 
@@ -72,6 +77,7 @@ export function weightStorage(
   for (const key of tensors.keys()) {
     if (tensors.has(partKeys(key)[1])) formats.set(key, { kind: 'blocks', ...blocks })
   }
-  if (tensors.get(embedding)?.dtype === 'F16') formats.set(embedding, { kind: 'float16' })
+  const [embedding = ''] = embeddingKeys
+  if (embeddingKeys.some((key) => tensors.get(key)?.dtype === 'F16')) formats.set(embedding, { kind: 'float16' })
   return { formats, kernels }
 }

@@ -33,7 +33,7 @@ export interface CastOptions {
   }) => void
 }
 
-interface Conversion {
+export interface Conversion {
   readonly name: string
   readonly from: TensorLocation<FloatDtype>
   readonly to: FloatDtype
@@ -159,7 +159,11 @@ async function openCast(
   }
 }
 
-async function* convert({ name, from, to }: Conversion): AsyncGenerator<Uint8Array> {
+/**
+ * The tensor's bytes in the other type, in pieces.
+ * @throws {WeightsError} a number too large for F16
+ */
+export async function* convert({ name, from, to }: Conversion): AsyncGenerator<Uint8Array> {
   for await (const chunk of readChunks(from, chunkBytes)) {
     const values = toFloat32(arrayOf(from.dtype, chunk.buffer))
     const converted = fromFloat32(to, values)
