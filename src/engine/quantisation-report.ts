@@ -27,11 +27,13 @@ export interface QuantisationReport {
 export interface ReportSettings {
   readonly prompts: readonly string[]
   readonly steps: number
-  /** Of the pictures' longer side; a model's own size when it is smaller. */
+  /** Of the pictures' sides; the model's own size when it is smaller. */
   readonly maxPixelsPerSide: number
+  /** Ends the work between two pictures. */
+  readonly signal?: AbortSignal
 }
 
-export const defaultReport: ReportSettings = {
+const usual: ReportSettings = {
   prompts: [
     'a red cat on a windowsill',
     'Two blue birds over a lake at dawn, oil on canvas',
@@ -54,8 +56,9 @@ interface Outcome {
 export async function reportQuantisation(
   folders: { readonly original: string; readonly quantised: string },
   options: ModelOptions,
-  { prompts, steps, maxPixelsPerSide }: ReportSettings = defaultReport,
+  settings: Partial<ReportSettings> = {},
 ): Promise<QuantisationReport> {
+  const { prompts, steps, maxPixelsPerSide, signal } = { ...usual, ...settings }
   const outcomes: (readonly Outcome[])[] = []
   let side = 0
   for (const folder of [folders.original, folders.quantised]) {
@@ -64,10 +67,15 @@ export async function reportQuantisation(
     const pipeline = new Pipeline(model, { promptBytes: 0, contextBytes: 0 })
     await model.load()
     const ofThis: Outcome[] = []
-    for (const [index, prompt] of prompts.entries())
-      ofThis.push(await paint(pipeline, { prompt, side, steps, seed: index }))
+    try {
+      for (const [index, prompt] of prompts.entries()) {
+        signal?.throwIfAborted()
+        ofThis.push(await paint(pipeline, { prompt, side, steps, seed: index }))
+      }
+    } finally {
+      await model.unload()
+    }
     outcomes.push(ofThis)
-    await model.unload()
   }
   const [original = [], quantised = []] = outcomes
   const joined = (part: 'hidden' | 'latents' | 'pixels', of: readonly Outcome[]) =>

@@ -36,6 +36,27 @@ describe('products', () => {
     )
     expect(() => ops.Gemm(float(R, 8), float(16, 8))).toThrow('inner size')
   })
+  test('MatMulNBits takes a matrix (N, K) as codes, scales and zero points of blocks along K', () => {
+    const bytes = (...sizes: number[]): Value => parameter('b', 'uint8', sizes)
+    const product = (codes: Value, zeroPoints?: Value, bias?: Value): Value =>
+      ops.MatMulNBits(float(R, T, 80), { codes, scales: float(24, 3), zeroPoints }, bias, {
+        K: 80,
+        N: 24,
+        bits: 4,
+        block_size: 32,
+        accuracy_level: 1,
+      })
+    expect(shape(product(bytes(24, 3, 16)))).toBe('(R, T, 24)')
+    expect(shape(product(bytes(24, 3, 16), bytes(24, 2), float(24)))).toBe('(R, T, 24)')
+    expect(() => product(bytes(24, 2, 16))).toThrow('axis 1 of the codes is 2, expected 3')
+    expect(() => product(bytes(24, 3, 16), bytes(24, 3))).toThrow(
+      'axis 1 of the zero points is 3, expected 2',
+    )
+    expect(() => product(float(24, 3, 16))).toThrow('codes and zero points must be uint8')
+    expect(() => product(bytes(24, 3, 16), undefined, float(25))).toThrow(
+      'axis 0 of the bias is 25, expected 24',
+    )
+  })
 })
 
 describe('reshaping', () => {

@@ -45,7 +45,9 @@ export async function modelQuantize(
     writeQuantisedCheckpoint(checkpoint, out, plan, {
       signal,
       onLayer: printLayer,
-      ...(isReported ? { examine: (quantised) => examine(config, checkpoint.folder, quantised) } : {}),
+      ...(isReported
+        ? { examine: (quantised) => examine(config, checkpoint.folder, quantised, signal) }
+        : {}),
     }),
   )
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
@@ -67,7 +69,12 @@ const formatOf = (type: IntegerType, blockSize: number): BlockFormat => ({
   blockSize,
 })
 
-function examine(config: Config, original: string, quantised: string): Promise<QuantisationReport> {
+function examine(
+  config: Config,
+  original: string,
+  quantised: string,
+  signal: AbortSignal,
+): Promise<QuantisationReport> {
   return reportQuantisation(
     { original, quantised },
     {
@@ -77,6 +84,7 @@ function examine(config: Config, original: string, quantised: string): Promise<Q
       cacheDir: join(config.dataDir, 'cache'),
       onNote: (message) => console.log(`note: ${message}`),
     },
+    { signal },
   )
 }
 
