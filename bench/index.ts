@@ -1,7 +1,8 @@
 /** `npm run bench`: lists the benchmarks, and runs the one that is named. */
 import { writeFile } from 'node:fs/promises'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { loop } from './loop.ts'
+import { model } from './model.ts'
 import { overhead } from './overhead.ts'
 import {
   describeMachine,
@@ -21,7 +22,7 @@ interface Files {
   readonly svg?: string
 }
 
-const benchmarks: readonly Benchmark<Options>[] = [overhead, loop, serving]
+const benchmarks: readonly Benchmark<Options>[] = [overhead, loop, serving, model]
 
 const program = new Command('npm run bench --')
   .description('Measures the service on this machine.')
@@ -32,10 +33,8 @@ for (const benchmark of benchmarks) {
     .description(benchmark.description)
     .option('--json <file>', 'also write everything that was measured as JSON')
     .option('--svg <file>', 'also write a plot, where the benchmark has one')
-  for (const [name, { description, fallback }] of Object.entries(benchmark.options)) {
-    if (typeof fallback === 'boolean') command.option(`--${name}`, description, fallback)
-    else command.option(`--${name} <number>`, description, wholeNumber, fallback)
-  }
+  for (const [name, option] of Object.entries(benchmark.options))
+    command.addOption(commandOption(name, option))
   command.action(async ({ json, svg, ...options }: Files & Options) =>
     measure(benchmark, options, { ...(json && { json }), ...(svg && { svg }) }),
   )
@@ -72,6 +71,16 @@ function toJson(
   const requirements = report.requirements?.map((one) => ({ ...one, met: isMet(one) }))
   const { plot: _, ...rest } = report
   return `${JSON.stringify({ benchmark: name, options, machine, ...rest, figures, requirements }, null, 2)}\n`
+}
+
+/** camelCase in our code, kebab-case on the command line. */
+function commandOption(name: string, option: Benchmark<Options>['options'][string]): Option {
+  const { description, fallback } = option
+  const flag = `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+  if ('choices' in option)
+    return new Option(`${flag} <name>`, description).choices(option.choices).default(fallback)
+  if (typeof fallback === 'boolean') return new Option(flag, description).default(fallback)
+  return new Option(`${flag} <number>`, description).argParser(wholeNumber).default(fallback)
 }
 
 function wholeNumber(text: string): number {

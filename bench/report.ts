@@ -1,21 +1,22 @@
 /** What a benchmark is, what it reports, and how that is shown: a table for people, JSON for programs. */
 import { availableParallelism, cpus, loadavg } from 'node:os'
 
-export type OptionValue = number | boolean
+export type OptionValue = number | boolean | string
 
 export interface Benchmark<Options extends Readonly<Record<string, OptionValue>>> {
   readonly name: string
   readonly description: string
-  /** What the command line may set: whole numbers, and flags, which are off unless they are given. */
-  readonly options: {
-    readonly [K in keyof Options]: {
-      readonly description: string
-      readonly fallback: Options[K] extends boolean ? false : number
-    }
-  }
+  /** What the command line may set: whole numbers, one of several names, and flags, which are off unless they are given. */
+  readonly options: { readonly [K in keyof Options]: OptionDefinition<Options[K]> }
   /** @param tell hears what is under way */
   run(options: Options, tell: (message: string) => void): Promise<Report>
 }
+
+type OptionDefinition<Value extends OptionValue> = Value extends boolean
+  ? { readonly description: string; readonly fallback: false }
+  : Value extends number
+    ? { readonly description: string; readonly fallback: number }
+    : { readonly description: string; readonly fallback: Value; readonly choices: readonly string[] }
 
 export interface Report {
   /** What was measured and how, one sentence an item. */
