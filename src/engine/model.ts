@@ -11,6 +11,7 @@ import type { Graph } from '../graph/ir.ts'
 import type { LoweringName } from '../models/lowering.ts'
 import { parameterDtypes, parameterShapes } from '../models/parameters.ts'
 import { pixartOptional, pixartParts, readPixArtConfig, type PixArtConfig } from '../models/pixart.ts'
+import { atPrecision, type Precision } from '../models/precision.ts'
 import { readT5Config, t5Aliases, t5Encoder } from '../models/t5.ts'
 import {
   readVaeConfig,
@@ -44,6 +45,8 @@ export interface ModelOptions {
   readonly threads: number
   readonly cacheDir: string
   readonly lowering: LoweringName
+  /** What it computes in; float32 by default. */
+  readonly precision?: Precision
   /** Whether the text encoder has room beside the rest, or the two take turns in memory. */
   readonly textEncoder?: 'stays' | 'leaves'
   /** Hears of what takes long. */
@@ -112,7 +115,8 @@ export class Model {
     tokenizer: Tokenizer,
     options: ModelOptions,
   ) {
-    const { lowering } = options
+    const { lowering, precision = 'float32' } = options
+    const precise = (graph: Graph): Graph => atPrecision(graph, precision)
     const { transformer, textEncoder, vae } = checkpoint
     this.#options = options
     this.tokenizer = tokenizer
@@ -123,10 +127,12 @@ export class Model {
     this.latentScale = vaeDownsampling(this.vae)
     const { context, timing, step } = pixartParts(this.pixart, lowering, weightStorage(transformer, lowering))
     this.#graphs = {
-      encode: [t5Encoder(readT5Config(textEncoder.config), lowering, weightStorage(textEncoder, lowering))],
-      denoise: [context, timing, step],
-      decode: vaeDecoderParts(this.vae, lowering),
-      encoder: vaeEncoder(this.vae, lowering),
+      encode: [
+        precise(t5Encoder(readT5Config(textEncoder.config), lowering, weightStorage(textEncoder, lowering))),
+      ],
+      denoise: [precise(context), precise(timing), precise(step)],
+      decode: vaeDecoderParts(this.vae, lowering).map(precise),
+      encoder: precise(vaeEncoder(this.vae, lowering)),
     }
     const { encode, denoise, decode, encoder } = this.#graphs
     this.#components = {
@@ -310,10 +316,10 @@ export class Model {
   }
 
   #weights(component: Component): Promise<ReadonlyMap<string, TensorLocation>> {
-    const { cacheDir, onNote } = this.#options
+    const { cacheDir, precision = 'float32', onNote } = this.#options
     const onCast = ({ file, sizeBytes }: { file: string; sizeBytes: number }) =>
       onNote(
-        `converting ${component.name} of ${this.description.name} to float32, once: ${Math.ceil(sizeBytes / 2 ** 20)} MiB in ${file}`,
+        `converting ${component.name} of ${this.description.name} to ${precision}, once: ${Math.ceil(sizeBytes / 2 ** 20)} MiB in ${file}`,
       )
     return tensorsFor(component, component.dtypes, cacheDir, { onCast })
   }

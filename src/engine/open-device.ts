@@ -48,10 +48,10 @@ export async function openDevice(
   options: DeviceOptions,
   onNote: (message: string) => void,
 ): Promise<OpenedDevice> {
-  const { name, device, models, cacheDir, memoryLimitBytes = Infinity } = options
+  const { name, device, models, cacheDir, precision = 'float32', memoryLimitBytes = Infinity } = options
   const { provider, index: deviceIndex, cores } = device
   const threads = cores ? cores[1] - cores[0] + 1 : 0
-  const check = await checkProvider({ provider, threads, deviceIndex }).catch((error: unknown) => {
+  const check = await checkProvider({ provider, threads, deviceIndex, precision }).catch((error: unknown) => {
     const [reason] = (error instanceof Error ? error.message : String(error)).split('\n')
     throw new Error(`ATELIER_DEVICES: ${name} does not work here; ${needs[provider]} (${reason})`, {
       cause: error,
@@ -67,6 +67,7 @@ export async function openDevice(
       threads,
       cacheDir,
       lowering,
+      precision,
       onNote,
     })
     const share = 1 / models.length
@@ -78,7 +79,7 @@ export async function openDevice(
   const residency = new Residency(pipelines, weightBytes)
 
   const folder = join(cacheDir, 'costs')
-  const keyOf = ({ description: { version } }: Model) => `${version}-${name}-${lowering}`
+  const keyOf = ({ description: { version } }: Model) => `${version}-${name}-${lowering}-${precision}`
   const books = new Map<string, CostBook>()
   for (const [position, pipeline] of pipelines.entries()) {
     const { model } = pipeline

@@ -41,6 +41,7 @@ interface Bound {
     maxAbsolute: number
     maxRelative: number
     offByMoreThanOne: number
+    meanSquare: number
   }) => boolean
 }
 const equal: Bound = { text: 'equal', holds: ({ maxAbsolute }) => maxAbsolute === 0 }
@@ -54,25 +55,40 @@ const pixelsBound: Bound = {
   holds: ({ offByMoreThanOne }) => offByMoreThanOne <= 1e-3,
 }
 
-/** What passes through the transformer also depends on how well the provider knows sines and cosines. */
-interface SinusoidBounds {
+interface Bounds {
+  readonly tensors: Bound
   readonly transformer: Bound
   readonly latents: Bound
+  readonly pixels: Bound
 }
-const exactSinusoids: SinusoidBounds = {
+const exact: Bounds = {
+  tensors: tensorBound,
   transformer: tensorBound,
   latents: { text: 'rel <= 5e-5', holds: ({ maxRelative }) => maxRelative <= 5e-5 },
+  pixels: pixelsBound,
 }
-const boundsOf: Readonly<Record<Provider, SinusoidBounds>> = {
-  cpu: exactSinusoids,
-  cuda: exactSinusoids,
+const float32Bounds: Readonly<Record<Provider, Bounds>> = {
+  cpu: exact,
+  cuda: exact,
+  // What passes through the transformer also depends on how well the provider knows sines and cosines.
   // WGSL asks for no more than an absolute error of 2⁻¹¹ in −π … π of sin and cos; SwiftShader's are off by 2e-4.
   webgpu: {
+    ...exact,
     transformer: {
       text: 'abs <= 1.5e-3, rel <= 3e-4',
       holds: ({ maxAbsolute, maxRelative }) => maxAbsolute <= 1.5e-3 && maxRelative <= 3e-4,
     },
     latents: { text: 'rel <= 5e-4', holds: ({ maxRelative }) => maxRelative <= 5e-4 },
+  },
+}
+const hundredth: Bound = { text: 'rel <= 1e-2', holds: ({ maxRelative }) => maxRelative <= 1e-2 }
+const float16Bounds: Bounds = {
+  tensors: hundredth,
+  transformer: hundredth,
+  latents: hundredth,
+  pixels: {
+    text: 'PSNR >= 35 dB',
+    holds: ({ meanSquare }) => 10 * Math.log10(255 ** 2 / meanSquare) >= 35,
   },
 }
 
@@ -108,12 +124,12 @@ export async function runParity(
     openDevice({ ...device, models }, options.onNote),
   ])
   const run = new ParityRun(tensors)
-  const bounds = boundsOf[device.device.provider]
+  const bounds = device.precision === 'float16' ? float16Bounds : float32Bounds[device.device.provider]
   const pipeline = pipelines[0]!
   try {
-    await compareText(run, pipeline, description)
+    await compareText(run, pipeline, bounds, description)
     await compareTransformer(run, pipeline, bounds)
-    await compareVae(run, pipeline)
+    await compareVae(run, pipeline, bounds)
     await compareSolvers(run, pipeline)
     for (const [index, golden] of description.runs.entries())
       await compareRun(run, pipeline, bounds, { index, golden })
@@ -189,19 +205,26 @@ class ParityRun {
 
 function measure(computed: NumberArray, reference: NumberArray) {
   if (computed.length !== reference.length)
-    return { maxAbsolute: Infinity, maxRelative: Infinity, offByMoreThanOne: 1 }
+    return { maxAbsolute: Infinity, maxRelative: Infinity, offByMoreThanOne: 1, meanSquare: Infinity }
   let maxAbsolute = 0
   let largest = 0
   let off = 0
+  let squares = 0
   for (let i = 0; i < reference.length; i++) {
     const difference = Math.abs(computed[i]! - reference[i]!)
     // A NaN must not pass for a small difference.
     if (!(difference <= maxAbsolute)) maxAbsolute = Number.isNaN(difference) ? Infinity : difference
     if (!(difference <= 1)) off += 1
+    squares += difference ** 2
     largest = Math.max(largest, Math.abs(reference[i]!))
   }
   const maxRelative = maxAbsolute === 0 ? 0 : maxAbsolute / largest
-  return { maxAbsolute, maxRelative, offByMoreThanOne: off / reference.length }
+  return {
+    maxAbsolute,
+    maxRelative,
+    offByMoreThanOne: off / reference.length,
+    meanSquare: squares / reference.length,
+  }
 }
 
 function sourceOf(data: NumberArray, shape: readonly number[]): TensorSource {
@@ -213,6 +236,7 @@ function sourceOf(data: NumberArray, shape: readonly number[]): TensorSource {
 async function compareText(
   run: ParityRun,
   { model }: Pipeline,
+  bounds: Bounds,
   { prompts }: GoldenDescription,
 ): Promise<void> {
   const length = prompts.length * maxPromptTokens
@@ -225,15 +249,11 @@ async function compareText(
   }
   await run.compare('tokens.ids', ids, equal)
   await run.compare('tokens.mask', Int32Array.from(mask), equal)
-  await run.compare('text_encoder.hidden', await model.encodeText(ids, mask, prompts.length), tensorBound)
+  await run.compare('text_encoder.hidden', await model.encodeText(ids, mask, prompts.length), bounds.tensors)
 }
 
 /** One call with a timestep of its own for every row; the text is that of the first prompts. */
-async function compareTransformer(
-  run: ParityRun,
-  { model }: Pipeline,
-  bounds: SinusoidBounds,
-): Promise<void> {
+async function compareTransformer(run: ParityRun, { model }: Pipeline, bounds: Bounds): Promise<void> {
   const { pixart } = model
   const { patchSize, inChannels, outChannels, captionWidth, heads, headWidth } = pixart
   const latents = await run.input('transformer.latents') // (B, C, h, w)
@@ -297,13 +317,13 @@ async function compareTransformer(
   await run.compare('transformer.output', images, bounds.transformer)
 }
 
-async function compareVae(run: ParityRun, { model }: Pipeline): Promise<void> {
+async function compareVae(run: ParityRun, { model }: Pipeline, bounds: Bounds): Promise<void> {
   const latents = await run.input('vae.latents')
   const [batch = 0, , height = 0, width = 0] = run.shape('vae.latents')
-  await run.compare('vae.decoded', await model.decode(latents, { batch, height, width }), tensorBound)
+  await run.compare('vae.decoded', await model.decode(latents, { batch, height, width }), bounds.tensors)
   const { mean, logvar } = await model.encodeImage(await run.input('vae.image'), { batch, height, width })
-  await run.compare('vae.mean', mean, tensorBound)
-  await run.compare('vae.logvar', logvar, tensorBound)
+  await run.compare('vae.mean', mean, bounds.tensors)
+  await run.compare('vae.logvar', logvar, bounds.tensors)
 }
 
 /** The solver alone, over given noise predictions. */
@@ -335,7 +355,7 @@ async function compareSolvers(run: ParityRun, { model }: Pipeline): Promise<void
 async function compareRun(
   run: ParityRun,
   pipeline: Pipeline,
-  bounds: SinusoidBounds,
+  bounds: Bounds,
   { index, golden }: { readonly index: number; readonly golden: GoldenRun },
 ): Promise<void> {
   const bucket = nearestBucket(pipeline.model.description.buckets, {
@@ -368,7 +388,7 @@ async function compareRun(
   for (let part = 0; part < pipeline.model.decoderParts; part++)
     [hidden = hidden] = await pipeline.decodePart(part, [hidden])
   const pixels = pipeline.finishPixels(hidden, denoising, bucket) // (H, W, 3)
-  await run.compare(image, channelsFirst(pixels), pixelsBound)
+  await run.compare(image, channelsFirst(pixels), bounds.pixels)
 }
 
 /** (H, W, 3) → (3, H, W) */

@@ -3,6 +3,7 @@ import type { Priority } from './batch.ts'
 import type { Costs } from './costs.ts'
 import type { SchedulerName } from '../diffusion/solvers.ts'
 import type { Bucket } from '../diffusion/buckets.ts'
+import type { Precision } from '../models/precision.ts'
 
 /** One picture to make. A generation of n pictures is n of these, which differ in `id` and `seedIndex`. */
 export interface ImageRequest {
@@ -130,6 +131,8 @@ export interface DeviceOptions {
   readonly models: readonly { readonly name: string; readonly folder: string }[]
   /** Converted weights and measured costs are kept here. */
   readonly cacheDir: string
+  /** What the models compute in; float32 by default. */
+  readonly precision?: Precision | undefined
   /** For weights and activations; undefined is no limit. */
   readonly memoryLimitBytes?: number | undefined
 }

@@ -7,6 +7,7 @@
 import { graph, input, constant, integers, type Graph, type Value } from '../graph/ir.ts'
 import { Reshape } from '../graph/ops.ts'
 import { lowerings, type LoweringName } from '../models/lowering.ts'
+import { atPrecision, type Precision } from '../models/precision.ts'
 import { float32, Session, type SessionOptions, type Tensor } from './session.ts'
 
 export interface Difference {
@@ -63,9 +64,12 @@ function primitives(lowering: LoweringName): Graph {
  * @returns which lowering the provider computes rightly
  * @throws {SessionError} when the provider is missing or cannot run even the plain lowering
  */
-export async function checkProvider(
-  options: Pick<SessionOptions, 'provider' | 'deviceIndex' | 'threads'>,
-): Promise<ProviderCheck> {
+export async function checkProvider({
+  precision = 'float32',
+  ...options
+}: Pick<SessionOptions, 'provider' | 'deviceIndex' | 'threads'> & {
+  readonly precision?: Precision
+}): Promise<ProviderCheck> {
   const feeds = {
     x: float32(seeded(batch * queries * width, 1), batch, queries, width),
     y: float32(seeded(batch * queries * width, 4), batch, queries, width),
@@ -74,7 +78,11 @@ export async function checkProvider(
     per_head: float32(seeded((width / 64) * queries ** 2, 3), 1, width / 64, queries, queries),
   }
   return compareLowerings(options.provider, (lowering) =>
-    runOnce(primitives(lowering), { ...options, fusion: lowering === 'plain' ? 'elementary' : 'all' }, feeds),
+    runOnce(
+      atPrecision(primitives(lowering), precision),
+      { ...options, fusion: lowering === 'plain' ? 'elementary' : 'all' },
+      feeds,
+    ),
   )
 }
 
