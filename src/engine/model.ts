@@ -193,7 +193,7 @@ export class Model {
     for (const other of this.#leaving(stage)) await this.#release(other)
     const weights = await this.#weights(this.#components[stage])
     const sessions: Session[] = []
-    for (const graph of this.#graphs[stage]) sessions.push(await this.#open(graph, weights))
+    for (const graph of this.#graphs[stage]) sessions.push(await this.#open(stage, graph, weights))
     this.#sessions.set(stage, sessions)
   }
 
@@ -282,7 +282,7 @@ export class Model {
     { batch, height, width }: LatentSize,
   ): Promise<{ mean: Float32Array; logvar: Float32Array }> {
     this.#encoder ??= this.#weights(this.#components.decode).then((weights) =>
-      this.#open(this.#graphs.encoder, weights),
+      this.#open('decode', this.#graphs.encoder, weights),
     )
     const session = await this.#encoder
     const size = [height * this.latentScale, width * this.latentScale] as const
@@ -324,10 +324,12 @@ export class Model {
     return tensorsFor(component, component.dtypes, cacheDir, { onCast })
   }
 
-  #open(graph: Graph, weights: ReadonlyMap<string, TensorLocation>): Promise<Session> {
+  #open(stage: Stage, graph: Graph, weights: ReadonlyMap<string, TensorLocation>): Promise<Session> {
     // The library must not fuse again what the plain lowering keeps apart.
     const fusion = this.#options.lowering === 'plain' ? 'elementary' : 'all'
-    return Session.open(graph, weights, { ...this.#options, fusion })
+    // The decoder's parts run one after the other, and the largest buffers of each would stay beside those of the next.
+    const buffers = stage === 'decode' ? 'returned' : 'kept'
+    return Session.open(graph, weights, { ...this.#options, fusion, buffers })
   }
 }
 

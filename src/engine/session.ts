@@ -53,6 +53,8 @@ export interface SessionOptions {
   readonly fusion?: 'all' | 'elementary'
   /** A packed copy of every weight in private memory, which makes products faster and independent of the batch. */
   readonly prepacking?: 'on' | 'off'
+  /** What a run allocates is kept for the next one, or goes back to the system at the price of new page faults. */
+  readonly buffers?: 'kept' | 'returned'
   /** Where to write a profile of every run, as the start of a file name. */
   readonly profile?: string
 }
@@ -89,7 +91,15 @@ export class Session {
   static async open(
     graph: Graph,
     weights: ReadonlyMap<string, TensorLocation>,
-    { provider, deviceIndex, threads, fusion = 'all', prepacking = 'on', profile }: SessionOptions,
+    {
+      provider,
+      deviceIndex,
+      threads,
+      fusion = 'all',
+      prepacking = 'on',
+      buffers = 'kept',
+      profile,
+    }: SessionOptions,
   ): Promise<Session> {
     requireProvider(provider)
     const { folder, parameters } = placeParameters(graph, weights)
@@ -102,6 +112,8 @@ export class Session {
         // Errors are thrown; printed as well they would reach the operator twice.
         logSeverityLevel: 4,
         ...(threads === 0 ? {} : { intraOpNumThreads: threads }),
+        enableCpuMemArena: buffers === 'kept',
+        enableMemPattern: buffers === 'kept',
         ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
         extra: {
           session: {
