@@ -9,25 +9,14 @@ import { parseSchedulerConfig, type SchedulerConfig } from '../diffusion/schedul
 import { createSolver, schedulerNames, SolverError, type SchedulerName } from '../diffusion/solvers.ts'
 import type { Graph } from '../graph/ir.ts'
 import type { LoweringName } from '../models/lowering.ts'
-import { parameterDtypes, parameterShapes } from '../models/parameters.ts'
-import { pixartOptional, pixartParts, readPixArtConfig, type PixArtConfig } from '../models/pixart.ts'
-import { atPrecision, type Precision } from '../models/precision.ts'
-import { readT5Config, t5Aliases, t5Encoder } from '../models/t5.ts'
-import {
-  readVaeConfig,
-  vaeAliases,
-  vaeDecoderParts,
-  vaeDownsampling,
-  vaeEncoder,
-  type VaeConfig,
-} from '../models/vae.ts'
-import { weightStorage } from '../models/weight-storage.ts'
+import type { PixArtConfig } from '../models/pixart.ts'
+import type { Precision } from '../models/precision.ts'
+import { vaeDownsampling, type VaeConfig } from '../models/vae.ts'
 import { openTokenizer, type Tokenizer } from '../text/tokenizer.ts'
-import { tensorsFor, type DtypePolicy } from '../weights/cast.ts'
+import { tensorsFor } from '../weights/cast.ts'
 import { openCheckpoint } from '../weights/checkpoint.ts'
-import { bytesPerElement } from '../weights/dtypes.ts'
-import { matchTensors } from '../weights/match.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
+import { openTextEncoder, openTransformer, openVae, weightBytes, type ServedWeights } from './components.ts'
 import type { Timing } from './denoising.ts'
 import type { ModelInfo } from './protocol.ts'
 import { float32, int32, Session, type Provider, type Tensor } from './session.ts'
@@ -59,15 +48,6 @@ export interface LatentSize {
   readonly width: number
 }
 
-/** One of the models of a pipeline: the graphs over one set of weights. */
-interface Component {
-  readonly name: string
-  readonly fingerprint: string
-  readonly tensors: ReadonlyMap<string, TensorLocation>
-  /** The types that its graphs read them in. */
-  readonly dtypes: DtypePolicy
-}
-
 /** The stages of a picture that run a component of their own each: the text encoder, the transformer, the decoder. */
 export const stages = ['encode', 'denoise', 'decode'] as const
 export type Stage = (typeof stages)[number]
@@ -93,7 +73,7 @@ export class Model {
     readonly decode: readonly Graph[]
     readonly encoder: Graph
   }
-  readonly #components: Readonly<Record<Stage, Component>>
+  readonly #components: Readonly<Record<Stage, ServedWeights>>
   readonly #sessions: Sessions = new Map()
   /** Serving never encodes pictures, so that this session is made by the first who does. */
   #encoder: Promise<Session> | undefined
@@ -116,30 +96,24 @@ export class Model {
     options: ModelOptions,
   ) {
     const { lowering, precision = 'float32' } = options
-    const precise = (graph: Graph): Graph => atPrecision(graph, precision)
-    const { transformer, textEncoder, vae } = checkpoint
+    const serve = { lowering, precision }
+    const textEncoder = openTextEncoder(checkpoint.textEncoder, serve)
+    const transformer = openTransformer(checkpoint.transformer, serve)
+    const vae = openVae(checkpoint.vae, serve)
     this.#options = options
     this.tokenizer = tokenizer
-    this.pixart = readPixArtConfig(transformer.config)
-    this.vae = readVaeConfig(vae.config)
+    this.pixart = transformer.config
+    this.vae = vae.config
     this.schedulerConfig = parseSchedulerConfig(checkpoint.scheduler.config)
     this.schedule = createNoiseSchedule(this.schedulerConfig)
     this.latentScale = vaeDownsampling(this.vae)
-    const { context, timing, step } = pixartParts(this.pixart, lowering, weightStorage(transformer, lowering))
     this.#graphs = {
-      encode: [
-        precise(t5Encoder(readT5Config(textEncoder.config), lowering, weightStorage(textEncoder, lowering))),
-      ],
-      denoise: [precise(context), precise(timing), precise(step)],
-      decode: vaeDecoderParts(this.vae, lowering).map(precise),
-      encoder: precise(vaeEncoder(this.vae, lowering)),
+      encode: textEncoder.graphs,
+      denoise: transformer.graphs,
+      decode: vae.graphs,
+      encoder: vae.encoder,
     }
-    const { encode, denoise, decode, encoder } = this.#graphs
-    this.#components = {
-      encode: matched(textEncoder, encode, { aliases: t5Aliases }),
-      denoise: matched(transformer, denoise, { optional: pixartOptional }),
-      decode: matched(vae, [encoder, ...decode], { aliases: vaeAliases }),
-    }
+    this.#components = { encode: textEncoder.weights, denoise: transformer.weights, decode: vae.weights }
     const baseSize = this.pixart.sampleSize * this.latentScale
     this.description = {
       name,
@@ -315,7 +289,7 @@ export class Model {
     }
   }
 
-  #weights(component: Component): Promise<ReadonlyMap<string, TensorLocation>> {
+  #weights(component: ServedWeights): Promise<ReadonlyMap<string, TensorLocation>> {
     const { cacheDir, precision = 'float32', onNote } = this.#options
     const onCast = ({ file, sizeBytes }: { file: string; sizeBytes: number }) =>
       onNote(
@@ -332,30 +306,6 @@ export class Model {
     return Session.open(graph, weights, { ...this.#options, fusion, buffers })
   }
 }
-
-function matched(
-  { name, fingerprint, tensors, folder }: Omit<Component, 'dtypes'> & { readonly folder: string },
-  graphs: readonly Graph[],
-  options: {
-    readonly aliases?: ReadonlyMap<string, readonly string[]>
-    readonly optional?: ReadonlySet<string>
-  },
-): Component {
-  return {
-    name,
-    fingerprint,
-    tensors: matchTensors(parameterShapes(...graphs), tensors, { ...options, file: folder }),
-    dtypes: parameterDtypes(...graphs),
-  }
-}
-
-/** What the tensors take in memory, in the types that they are computed in. */
-const weightBytes = ({ tensors, dtypes }: Component): number =>
-  [...tensors].reduce(
-    (sum, [name, { dtype, length }]) =>
-      sum + (length / bytesPerElement[dtype]) * bytesPerElement[dtypes(name, dtype)],
-    0,
-  )
 
 /** Tried out, so that no second place knows a solver's limits. */
 function mostSteps(scheduler: SchedulerName, config: SchedulerConfig): number {
