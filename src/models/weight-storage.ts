@@ -13,14 +13,14 @@ export type QuantisableComponent = (typeof quantisableComponents)[number]
 export const blockSizes: readonly number[] = [16, 32, 64, 128, 256]
 
 /**
- * All linear layers of T5. Of the transformer the layers in the blocks and the caption projection, which hold 95 % of its
- * weights; what remains either decides the output directly (patches in and out) or takes one row a picture (timestep and sizes),
- * where a product costs nothing and its result would depend on the batch.
+ * All linear layers of T5, and those in the blocks of the transformer, which hold 97 % of its weights. The rest saves little and
+ * costs much: with the caption projection in 4 bits, which all that is known of the text passes through, the golden checkpoints'
+ * final latents err by 0.157 and 0.125 instead of 0.083 and 0.094.
  */
 const linears: Readonly<Record<QuantisableComponent, RegExp>> = {
   text_encoder: /^encoder\.block\.\d+\.layer\.\d+\.(?:SelfAttention\.[qkvo]|DenseReluDense\.(?:wi_[01]|wo))\.weight$/,
   transformer:
-    /^(?:transformer_blocks\.\d+\.(?:attn[12]\.(?:to_[qkv]|to_out\.0)|ff\.net\.(?:0\.proj|2))|caption_projection\.linear_[12])\.weight$/,
+    /^transformer_blocks\.\d+\.(?:attn[12]\.(?:to_[qkv]|to_out\.0)|ff\.net\.(?:0\.proj|2))\.weight$/,
 }
 
 /** The embedding by each of the keys that it may lie under; the graph asks for the first. */

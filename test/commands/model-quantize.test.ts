@@ -102,6 +102,7 @@ test('what is not quantised is linked, and a second component can follow the fir
   expect(textEncoder.tensors.get('shared.weight')?.dtype).toBe('F16')
   expect(transformer.tensors.get('proj_out.weight')?.dtype).toBe('F32')
   expect(transformer.tensors.get('adaln_single.linear.weight')?.dtype).toBe('F32')
+  expect(transformer.tensors.get('caption_projection.linear_1.weight')?.dtype).toBe('F32')
 })
 
 describe('nothing half written', () => {
