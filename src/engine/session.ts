@@ -8,7 +8,7 @@ import { dirname, relative, resolve, sep } from 'node:path'
 import { InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
 import type { DataType } from '../graph/data-type.ts'
 import { dimensionText, evaluate, symbolName } from '../graph/dimension.ts'
-import type { Graph, Type } from '../graph/ir.ts'
+import type { Graph, Input, Type } from '../graph/ir.ts'
 import { serialise, type ExternalTensor } from '../graph/serialise.ts'
 import { shapeText } from '../graph/shapes.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
@@ -85,12 +85,13 @@ export class Session {
 
   /**
    * Blocks the thread while the library loads the weights.
-   * @param weights where each of the graph's parameters lies, in real files (no symbolic link in their paths)
+   * @param weights where each of the graph's parameters lies, in real files (no symbolic link in their paths); or 'inputs', and
+   *   they are given anew at every run, as inputs of their names
    * @throws {SessionError} when the provider is not there, a weight is missing or of another type or size, or loading fails
    */
   static async open(
     graph: Graph,
-    weights: ReadonlyMap<string, TensorLocation>,
+    weights: ReadonlyMap<string, TensorLocation> | 'inputs',
     {
       provider,
       deviceIndex,
@@ -102,7 +103,8 @@ export class Session {
     }: SessionOptions,
   ): Promise<Session> {
     requireProvider(provider)
-    const { folder, parameters } = placeParameters(graph, weights)
+    const fed = weights === 'inputs'
+    const { folder, parameters } = fed ? { folder: '', parameters: weights } : placeParameters(graph, weights)
     const session = await attempt(`${graph.name} on ${provider}`, async () =>
       InferenceSession.create(serialise(graph, parameters), {
         executionProviders: [
@@ -117,7 +119,7 @@ export class Session {
         ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
         extra: {
           session: {
-            model_external_initializers_file_folder_path: folder,
+            ...(fed ? {} : { model_external_initializers_file_folder_path: folder }),
             // Threads that spin while they wait take the cores of every other session.
             intra_op: { allow_spinning: '0' },
             disable_prepacking: prepacking === 'on' ? '0' : '1',
@@ -125,7 +127,7 @@ export class Session {
         },
       }),
     )
-    return new Session(graph, session)
+    return new Session(fed ? withParametersFed(graph) : graph, session)
   }
 
   /**
@@ -208,6 +210,12 @@ const dataTypes: Readonly<Record<TensorLocation['dtype'], DataType>> = {
   I32: 'int32',
   U8: 'uint8',
 }
+
+const withParametersFed = (graph: Graph): Graph => ({
+  ...graph,
+  inputs: [...graph.inputs, ...graph.parameters.map((parameter): Input => ({ ...parameter, kind: 'input' }))],
+  parameters: [],
+})
 
 /** The library takes relative paths at or below one folder only: the deepest that holds all files. */
 function placeParameters(

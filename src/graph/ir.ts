@@ -109,16 +109,15 @@ export function apply(
 }
 
 /**
- * The graph that computes these outputs.
- * @throws {TypeError} when an output depends on an input that is not listed, or two inputs or parameters share a name
+ * What these values depend on, themselves included: nodes in an order in which they can run, and inputs, parameters and
+ * constants in the order of first use.
  */
-export function graph(
-  name: string,
-  inputs: readonly Input[],
-  outputs: Readonly<Record<string, Value>>,
-): Graph {
+export function dependencies(values: Iterable<Value>): {
+  readonly nodes: readonly Node[]
+  readonly leaves: ReadonlySet<Exclude<Value, Result>>
+} {
   const nodes: Node[] = []
-  const leaves = new Set<Exclude<Value, Result>>(inputs)
+  const leaves = new Set<Exclude<Value, Result>>()
   const visited = new Set<Node>()
   const pending: { node: Node; next: number }[] = []
 
@@ -130,8 +129,8 @@ export function graph(
       pending.push({ node: value.node, next: 0 })
     }
   }
-  for (const output of Object.values(outputs)) {
-    visit(output)
+  for (const value of values) {
+    visit(value)
     // Depth first with a stack of its own: a graph is deeper than the call stack may be.
     for (let top = pending.at(-1); top !== undefined; top = pending.at(-1)) {
       if (top.next < top.node.inputs.length) visit(top.node.inputs[top.next++])
@@ -141,7 +140,20 @@ export function graph(
       }
     }
   }
+  return { nodes, leaves }
+}
 
+/**
+ * The graph that computes these outputs.
+ * @throws {TypeError} when an output depends on an input that is not listed, or two inputs or parameters share a name
+ */
+export function graph(
+  name: string,
+  inputs: readonly Input[],
+  outputs: Readonly<Record<string, Value>>,
+): Graph {
+  const { nodes, leaves: used } = dependencies(Object.values(outputs))
+  const leaves = new Set<Exclude<Value, Result>>([...inputs, ...used])
   const names = new Set<string>()
   for (const leaf of leaves) {
     if (leaf.kind === 'constant') continue

@@ -48,6 +48,7 @@ export const Log = unary('Log')
 export const Neg = unary('Neg')
 export const Reciprocal = unary('Reciprocal')
 export const Sigmoid = unary('Sigmoid')
+export const Sign = unary('Sign')
 export const Sin = unary('Sin')
 export const Sqrt = unary('Sqrt')
 export const Tanh = unary('Tanh')
@@ -80,6 +81,17 @@ export const Conv = (
     readonly group?: number
   },
 ): Result => single('Conv', bias ? [x, weight, bias] : [x, weight], attributes)
+
+/** The product whose transpose is Conv: weight (C, out, …), where C are the channels of x. */
+export const ConvTranspose = (
+  x: Value,
+  weight: Value,
+  attributes: {
+    readonly strides: readonly number[]
+    readonly pads: readonly number[]
+    readonly output_padding: readonly number[]
+  },
+): Result => single('ConvTranspose', [x, weight], attributes)
 
 // Reductions and normalisation.
 const reduction =
@@ -126,11 +138,23 @@ export const Slice = (
   starts: readonly number[],
   ends: readonly number[],
   axes: readonly number[],
-): Result => single('Slice', [x, integers(...starts), integers(...ends), integers(...axes)])
+  steps?: readonly number[],
+): Result =>
+  single('Slice', [x, ...[starts, ends, axes, ...(steps ? [steps] : [])].map((list) => integers(...list))])
+/** In equal parts, or in parts of the given sizes. */
 export const Split = (
   x: Value,
   attributes: { readonly axis: number; readonly num_outputs: number },
 ): readonly Result[] => apply('Split', [x], attributes)
+export const SplitAt = (x: Value, sizes: Value, attributes: { readonly axis: number }): readonly Result[] =>
+  apply('Split', [x, sizes], attributes)
+/** data with updates added (or written) where indices, of the updates' shape, say along one axis. */
+export const ScatterElements = (
+  data: Value,
+  indices: Value,
+  updates: Value,
+  attributes: { readonly axis: number; readonly reduction: 'none' | 'add' },
+): Result => single('ScatterElements', [data, indices, updates], attributes)
 export const Unsqueeze = (x: Value, axes: readonly number[]): Result =>
   single('Unsqueeze', [x, integers(...axes)])
 export const Squeeze = (x: Value, axes: readonly number[]): Result =>
@@ -161,8 +185,12 @@ export const FastGelu = (x: Value, bias?: Value): Result =>
 export const QuickGelu = (x: Value, alpha: number): Result =>
   single('com.microsoft.QuickGelu', [x], { alpha: { float: alpha } })
 
-export const FusedMatMul = (a: Value, b: Value, attributes: { transA?: 0 | 1; transB?: 0 | 1 }): Result =>
-  single('com.microsoft.FusedMatMul', [a, b], attributes)
+/** alpha · a · b, either of them transposed in its last two axes. */
+export const FusedMatMul = (
+  a: Value,
+  b: Value,
+  attributes: { transA?: 0 | 1; transB?: 0 | 1; alpha?: { readonly float: number } },
+): Result => single('com.microsoft.FusedMatMul', [a, b], attributes)
 
 /** A matrix (N, K) in blocks along K: element = scale of its block · (code − zero point of its block). */
 export interface BlockQuantised {

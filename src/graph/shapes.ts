@@ -189,6 +189,29 @@ const conv: Rule = (call) => {
   return [{ dtype: call.sameTypes(), shape: [call.dimension(x, 0), call.dimension(weight, 0), ...spatial] }]
 }
 
+/** Of each axis: stride·(size − 1) + kernel − padding + output padding. */
+const convTranspose: Rule = (call) => {
+  const [x, weight] = [call.input(0).shape, call.input(1).shape]
+  const kernel = weight.slice(2)
+  const [strides, pads, extra] = [call.ints('strides'), call.ints('pads'), call.ints('output_padding')]
+  call.expect(call.dimension(weight, 0), call.dimension(x, 1), 'the channel count')
+  const spatial = kernel.map((size, i) => {
+    const padding = (extra[i] ?? 0) - (pads[i] ?? 0) - (pads[i + kernel.length] ?? 0)
+    return add(multiply(add(call.dimension(x, i + 2), -1), strides[i] ?? 1), add(size, padding))
+  })
+  return [{ dtype: call.sameTypes(), shape: [call.dimension(x, 0), call.dimension(weight, 1), ...spatial] }]
+}
+
+const scatterElements: Rule = (call) => {
+  const [data, indices, updates] = [call.input(0), call.input(1), call.input(2)]
+  if (data.dtype !== updates.dtype || data.shape.length !== updates.shape.length)
+    call.fail('the updates must have the type and rank of the data')
+  for (const [axis, size] of updates.shape.entries())
+    call.expect(call.dimension(indices.shape, axis), size, `axis ${axis} of the indices`)
+  call.axis(call.int('axis', 0), data.shape.length)
+  return [{ dtype: data.dtype, shape: data.shape }]
+}
+
 const reshape: Rule = (call) => {
   const { dtype, shape } = call.input(0)
   const target = call.elements(1).map((size, i) => (size === 0 ? call.dimension(shape, i) : size))
@@ -244,14 +267,17 @@ const slice: Rule = (call) => {
   const axes = call.inputs[3]
     ? call.numbers(3).map((axis) => call.axis(axis, shape.length))
     : starts.map((_, i) => i)
-  if (call.inputs[4] && call.numbers(4).some((step) => step !== 1))
-    call.fail('only steps of 1 are known here')
+  const steps = call.inputs[4] ? call.numbers(4) : axes.map(() => 1)
+  if (steps.some((step) => step < 1)) call.fail('only positive steps are known here')
   return [
     {
       dtype,
       shape: shape.map((size, axis) => {
         const i = axes.indexOf(axis)
-        return i < 0 ? size : sliceLength(call, size, starts[i] ?? 0, ends[i] ?? size)
+        if (i < 0) return size
+        const length = sliceLength(call, size, starts[i] ?? 0, ends[i] ?? size)
+        // ⌈length / step⌉
+        return windows(call, length, 1, steps[i] ?? 1, 0)
       }),
     },
   ]
@@ -422,6 +448,7 @@ const rules = {
   Clip: unary,
   Concat: concat,
   Conv: conv,
+  ConvTranspose: convTranspose,
   Cos: unary,
   Div: binary,
   Equal: comparison,
@@ -450,8 +477,10 @@ const rules = {
   ReduceSum: reduction,
   Reshape: reshape,
   Resize: resize,
+  ScatterElements: scatterElements,
   Shape: shapeOf,
   Sigmoid: unary,
+  Sign: unary,
   SimplifiedLayerNormalization: layerNormalization,
   Sin: unary,
   Slice: slice,
