@@ -45,6 +45,7 @@ module.exports = {
     only('weights'),
     only('graph'),
     only('models', 'graph', 'weights'),
+    only('training', 'models', 'diffusion', 'graph', 'weights'),
     only('engine', 'models', 'diffusion', 'text', 'weights', 'graph', 'config.ts'),
     only('storage', 'config.ts'),
     only('generation', 'engine', 'storage', 'diffusion', 'config.ts'),

@@ -1,6 +1,7 @@
 /**
- * The primitives that a model is written in, in two lowerings side by side: `serve` emits ONNX Runtime's fused operators,
- * `plain` nothing but elementary standard ones, which every provider computes alike and which have gradients.
+ * The primitives that a model is written in, in three lowerings side by side: `serve` emits ONNX Runtime's fused operators,
+ * `plain` nothing but elementary standard ones, which every provider computes alike, and `train` those that have gradients,
+ * fused where the gradient is fast as well.
  *
  * Shapes: B batch, S queries, T keys, H heads, d width of a head, D width, C channels, G groups.
  */
@@ -13,6 +14,8 @@ import {
   Mul,
   MultiHeadAttention,
   FastGelu,
+  FusedMatMul,
+  Gelu,
   QuickGelu,
   ReduceMean,
   Reshape,
@@ -55,7 +58,7 @@ export interface Lowering {
   groupStandardise(x: Value, epsilon: number): Value
 }
 
-export type LoweringName = 'serve' | 'plain'
+export type LoweringName = 'serve' | 'plain' | 'train'
 
 const serve: Lowering = {
   attention: (attention, { heads, scale }) => MultiHeadAttention(attention, { heads, scale }),
@@ -92,7 +95,22 @@ const plain: Lowering = {
   groupStandardise: standardise,
 }
 
-export const lowerings: Readonly<Record<LoweringName, Lowering>> = { serve, plain }
+const train: Lowering = {
+  attention: ({ query, key, value, bias }, { heads, headWidth, scale }) => {
+    const split = (x: Value): Value => Transpose(Reshape(x, integers(0, 0, heads, headWidth)), [0, 2, 1, 3])
+    const scores = FusedMatMul(split(query), split(key), { transB: 1, alpha: { float: scale } }) // (B, H, S, T)
+    const weights = Softmax(bias ? Add(scores, bias) : scores, { axis: -1 })
+    const mixed = Transpose(MatMul(weights, split(value)), [0, 2, 1, 3]) // (B, S, H, d)
+    return Reshape(mixed, integers(0, 0, heads * headWidth))
+  },
+  geluTanh: (x) => Gelu(x, { approximate: 'tanh' }),
+  silu: (x) => plain.silu(x),
+  layerNorm: (x, epsilon) => serve.layerNorm(x, epsilon),
+  rmsNorm: (x, weight, epsilon) => serve.rmsNorm(x, weight, epsilon),
+  groupStandardise: (x, epsilon) => serve.groupStandardise(x, epsilon),
+}
+
+export const lowerings: Readonly<Record<LoweringName, Lowering>> = { serve, plain, train }
 
 /** (x − mean) / √(variance + ε) over the last axis. */
 function standardise(x: Value, epsilon: number): Value {
