@@ -5,8 +5,10 @@ import { createReadStream } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { preset, presetNames, type PresetName } from '../src/models/presets.ts'
+import { preset, presetNames, type Preset, type PresetName } from '../src/models/presets.ts'
+import { writeQuantisedCheckpoint } from '../src/models/quantised-checkpoint.ts'
 import { writeSyntheticCheckpoint } from '../src/models/synthetic-checkpoint.ts'
+import { openCheckpoint } from '../src/weights/checkpoint.ts'
 import { componentNames, stepAt, type ComponentName, type ComponentOptions } from './model/components.ts'
 import type { Measured, MeasuredCall, Task } from './model/measure.ts'
 import {
@@ -24,10 +26,14 @@ type Options = {
   readonly depth: number
   readonly textDepth: number
   readonly threads: number
+  readonly weights: WeightType
   readonly prepacking: boolean
   readonly profile: boolean
   readonly large: boolean
 }
+
+const weightTypes = ['float32', 'int8', 'int4'] as const
+type WeightType = (typeof weightTypes)[number]
 
 const published = { depth: 28, textDepth: 24 }
 
@@ -46,6 +52,11 @@ export const model: Benchmark<Options> = {
       fallback: 2,
     },
     threads: { description: 'threads of the library; 0 takes one per core', fallback: 0 },
+    weights: {
+      description: 'how the matrices of text encoder and transformer are stored',
+      fallback: 'float32',
+      choices: weightTypes,
+    },
     prepacking: {
       description: 'also measure without prepacked weights: what it spends in memory and wins in time',
       fallback: false,
@@ -53,11 +64,10 @@ export const model: Benchmark<Options> = {
     profile: { description: 'show where the time goes instead, by operator and layer', fallback: false },
     large: { description: 'also decode at 1024 px', fallback: false },
   },
-  async run({ preset: name, depth, textDepth, threads, prepacking, profile, large }, tell) {
+  async run({ preset: name, depth, textDepth, threads, weights, prepacking, profile, large }, tell) {
     const folder = temporaryFolder()
-    const checkpoint = join(folder, name)
     tell('writing a checkpoint of random weights')
-    await writeSyntheticCheckpoint(checkpoint, { ...preset(name, { depth, textDepth }), tokenizer, seed: 1 })
+    const checkpoint = await writeCheckpoint(folder, { ...preset(name, { depth, textDepth }), weights })
     await warmPageCache(checkpoint)
     const options: ComponentOptions = { checkpoint, published, large, threads, provider: 'cpu' }
     const measureAll = async (changed: Partial<ComponentOptions>, note: string): Promise<Results> => {
@@ -68,7 +78,7 @@ export const model: Benchmark<Options> = {
       }
       return new Map(results)
     }
-    const shapes = `Random weights in float32, in the shapes of ${name}: ${depth} of ${published.depth} transformer blocks, ${textDepth} of ${published.textDepth} layers of the text encoder.`
+    const shapes = `Random weights in ${weights}, in the shapes of ${name}: ${depth} of ${published.depth} transformer blocks, ${textDepth} of ${published.textDepth} layers of the text encoder.`
     if (profile) {
       const results = await measureAll({ profile: join(folder, 'profiles') }, ', profiled')
       return { method: [shapes, ...profileMethod], figures: [], tables: profileTables(results) }
@@ -77,7 +87,8 @@ export const model: Benchmark<Options> = {
     const unpacked = prepacking
       ? await measureAll({ prepacking: 'off' }, ' without prepacked weights')
       : undefined
-    return report(shapes, packed, unpacked)
+    const tables = unpacked ? [prepackingTable(weights, packed, unpacked)] : []
+    return report(shapes, packed, tables)
   },
 }
 
@@ -85,6 +96,21 @@ type Results = ReadonlyMap<ComponentName, Measured>
 
 const tokenizer = fileURLToPath(new URL('../models/tiny/tokenizer', import.meta.url))
 const processFile = fileURLToPath(new URL('model/process.ts', import.meta.url))
+
+/** @returns its folder */
+async function writeCheckpoint(
+  folder: string,
+  { weights, ...configs }: Preset & { readonly weights: WeightType },
+): Promise<string> {
+  const inFull = join(folder, 'float32')
+  await writeSyntheticCheckpoint(inFull, { ...configs, tokenizer, seed: 1 })
+  if (weights === 'float32') return inFull
+  const inBlocks = join(folder, weights)
+  const format = { bits: weights === 'int4' ? 4 : 8, blockSize: 32 } as const
+  const plan = { text_encoder: format, transformer: format }
+  await writeQuantisedCheckpoint(await openCheckpoint(inFull), inBlocks, plan)
+  return inBlocks
+}
 
 async function measureApart(task: Task): Promise<Measured> {
   const child = fork(processFile, {
@@ -115,7 +141,7 @@ const method = [
   'At the published depth: the time by the operations that it would have, at the same rate.',
 ]
 
-function report(shapes: string, results: Results, unpacked: Results | undefined): Report {
+function report(shapes: string, results: Results, more: readonly Table[]): Report {
   const calls = callsOf(results)
   const figures = calls.flatMap(({ component, call }): Figure[] => {
     const name = `${component}: ${call.name}`
@@ -125,7 +151,7 @@ function report(shapes: string, results: Results, unpacked: Results | undefined)
   return {
     method: [shapes, ...method],
     figures,
-    tables: [loadTable(results), callTable(calls), ...(unpacked ? [prepackingTable(results, unpacked)] : [])],
+    tables: [loadTable(results), callTable(calls), ...more],
     requirements: requirements(calls),
   }
 }
@@ -187,17 +213,18 @@ function callTable(calls: readonly NamedCall[]): Table {
 
 function requirements(calls: readonly NamedCall[]): readonly Requirement[] {
   const step = calls.find(({ call }) => call.name === stepAt(512))?.call
-  if (!step) return []
+  if (!step || step.floorMs.length === 0) return []
   const value = summarise(step.floorMs).median / medianOf(step)
   return [{ what: 'matrix products of a step at 512 px ÷ the step', value, unit: '×', atLeast: 0.75 }]
 }
 
 /** Of the two, `packed` is what serving does. */
-function prepackingTable(packed: Results, unpacked: Results): Table {
+function prepackingTable(weights: WeightType, packed: Results, unpacked: Results): Table {
   return {
     title: 'Prepacked weights against weights as they are mapped',
     columns: [
       'weights',
+      'component',
       'call',
       'packed, ms',
       'mapped, ms',
@@ -211,7 +238,8 @@ function prepackingTable(packed: Results, unpacked: Results): Table {
       const [ms, mappedMs] = [medianOf(call), medianOf(same)]
       const privateMib = ({ loaded }: Measured): string => mebibytes(loaded.privateBytes)
       return [
-        weightClasses[component],
+        component === 'VAE decoder' ? 'convolutions, float32' : `linear layers, ${weights}`,
+        component,
         call.name,
         ms.toFixed(1),
         mappedMs.toFixed(1),
@@ -221,12 +249,6 @@ function prepackingTable(packed: Results, unpacked: Results): Table {
       ]
     }),
   }
-}
-
-const weightClasses: Readonly<Record<ComponentName, string>> = {
-  'text encoder': 'linear layers of the text encoder, float32',
-  transformer: 'linear layers of the transformer, float32',
-  'VAE decoder': 'convolutions of the decoder, float32',
 }
 
 const medianOf = ({ ms }: MeasuredCall): number => summarise(ms).median

@@ -7,9 +7,11 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { float32, int32, Session, type SessionOptions, type Tensor } from '../../src/engine/session.ts'
 import type { Graph } from '../../src/graph/ir.ts'
+import type { WeightStorage } from '../../src/graph/scope.ts'
 import { pixartParts, readPixArtConfig } from '../../src/models/pixart.ts'
 import { readT5Config, t5Encoder } from '../../src/models/t5.ts'
 import { readVaeConfig, vaeDecoderParts, vaeDownsampling } from '../../src/models/vae.ts'
+import { weightStorage } from '../../src/models/weight-storage.ts'
 import { openComponent, type Component } from '../../src/weights/checkpoint.ts'
 import { uniform } from './matrix-products.ts'
 
@@ -70,8 +72,9 @@ const promptTokens = 120
 async function openTextEncoder(options: ComponentOptions): Promise<Opened> {
   const component = await openComponent(join(options.checkpoint, 'text_encoder'))
   const config = readT5Config(component.config)
+  const storage = weightStorage(component, 'serve')
   const whole = t5Encoder({ ...config, layers: options.published.textDepth }, 'serve')
-  const session = await open(t5Encoder(config, 'serve'), component, options)
+  const session = await open(t5Encoder(config, 'serve', storage), component, options)
   const call = (rows: number): Call => {
     const ids = Int32Array.from({ length: rows * promptTokens }, (_, i) => (i * 7919) % config.vocabulary)
     const mask = new Float32Array(ids.length).fill(1)
@@ -80,7 +83,7 @@ async function openTextEncoder(options: ComponentOptions): Promise<Opened> {
       name: rows === 1 ? 'a prompt' : `${rows} prompts`,
       shape: `${rows} × ${promptTokens} tokens, ${config.layers} layers of ${config.width}`,
       rounds: 7,
-      hasFloor: true,
+      hasFloor: isInFull(storage),
       yields: { amount: rows * promptTokens, unit: 'tokens' },
       run: async () => [await execute({ session, feeds, whole })],
     }
@@ -91,7 +94,8 @@ async function openTextEncoder(options: ComponentOptions): Promise<Opened> {
 async function openTransformer(options: ComponentOptions): Promise<Opened> {
   const component = await openComponent(join(options.checkpoint, 'transformer'))
   const config = readPixArtConfig(component.config)
-  const graphs = pixartParts(config, 'serve')
+  const storage = weightStorage(component, 'serve')
+  const graphs = pixartParts(config, 'serve', storage)
   const whole = pixartParts({ ...config, layers: options.published.depth }, 'serve')
   const context = await open(graphs.context, component, options)
   const timing = await open(graphs.timing, component, options)
@@ -146,7 +150,7 @@ async function openTransformer(options: ComponentOptions): Promise<Opened> {
       name: stepAt(pixels),
       shape: `${R} × ${N} tokens, ${config.layers} blocks of ${width}`,
       rounds,
-      hasFloor: true,
+      hasFloor: isInFull(storage),
       run: async () => [await execute({ session: step, feeds, whole: whole.step })],
     })
   }
@@ -184,6 +188,9 @@ async function openDecoder(options: ComponentOptions): Promise<Opened> {
   })
   return { weights: component.tensors, sessions, calls }
 }
+
+/** Products with weights in blocks are no plain matrix products to be held against. */
+const isInFull = ({ formats }: WeightStorage): boolean => formats.size === 0
 
 async function execute(run: Executed): Promise<Executed> {
   await run.session.run(run.feeds)
