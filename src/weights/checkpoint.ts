@@ -43,6 +43,15 @@ const tokenizerFiles = [
   'added_tokens.json',
 ]
 
+interface Pieces {
+  readonly modelIndex: Promise<void>
+  readonly transformer: Promise<Component>
+  readonly textEncoder: Promise<Component>
+  readonly vae: Promise<Component>
+  readonly scheduler: Promise<{ readonly value: JsonObject; readonly bytes: Uint8Array }>
+  readonly tokenizer: Promise<readonly { readonly name: string; readonly bytes: Uint8Array }[]>
+}
+
 /**
  * Reads headers, configs and the tokenizer's files, no weights.
  * @param path a checkpoint's folder, or a model's folder in a hub cache (`models--ORG--NAME`), whose `main` is taken
@@ -50,17 +59,60 @@ const tokenizerFiles = [
  */
 export async function openCheckpoint(path: string, options: WeightsOptions = {}): Promise<Checkpoint> {
   const folder = await findSnapshot(await resolveFolder(path))
-  const pieces = [
-    checkModelIndex(join(folder, 'model_index.json')),
-    openComponent(join(folder, 'transformer'), options),
-    openComponent(join(folder, 'text_encoder'), options),
-    openComponent(join(folder, 'vae'), options),
-    readJsonObject(join(folder, 'scheduler', 'scheduler_config.json')),
-    readTokenizerFiles(join(folder, 'tokenizer')),
-  ] as const
-  await refuseTogether(folder, pieces)
-  const [, transformer, textEncoder, vae, scheduler, tokenizer] = await Promise.all(pieces)
+  const pieces = openPieces(folder, options)
+  await refuseTogether(folder, Object.values(pieces))
+  return assemble(folder, pieces)
+}
 
+/** What could be opened of a checkpoint, and what is wrong with the rest. */
+export interface InspectedCheckpoint {
+  readonly folder: string
+  readonly components: readonly Component[]
+  readonly scheduler: JsonObject | undefined
+  readonly hasTokenizer: boolean
+  /** Where nothing is wrong. */
+  readonly version: string | undefined
+  readonly problems: readonly WeightsError[]
+}
+
+/**
+ * As openCheckpoint, but what is wrong with one part hides nothing of the others.
+ * @throws {WeightsError} when there is no such folder
+ */
+export async function inspectCheckpoint(path: string): Promise<InspectedCheckpoint> {
+  const folder = await findSnapshot(await resolveFolder(path))
+  const pieces = openPieces(folder, {})
+  const problems = await problemsOf(Object.values(pieces))
+  const opened = async <T>(piece: Promise<T>): Promise<T | undefined> => piece.catch(() => undefined)
+  const components = await Promise.all([pieces.transformer, pieces.textEncoder, pieces.vae].map(opened))
+  return {
+    folder,
+    components: components.filter((component) => component !== undefined),
+    scheduler: (await opened(pieces.scheduler))?.value,
+    hasTokenizer: (await opened(pieces.tokenizer)) !== undefined,
+    version: problems.length === 0 ? (await assemble(folder, pieces)).version : undefined,
+    problems,
+  }
+}
+
+function openPieces(folder: string, options: WeightsOptions): Pieces {
+  return {
+    modelIndex: checkModelIndex(join(folder, 'model_index.json')),
+    transformer: openComponent(join(folder, 'transformer'), options),
+    textEncoder: openComponent(join(folder, 'text_encoder'), options),
+    vae: openComponent(join(folder, 'vae'), options),
+    scheduler: readJsonObject(join(folder, 'scheduler', 'scheduler_config.json')),
+    tokenizer: readTokenizerFiles(join(folder, 'tokenizer')),
+  }
+}
+
+async function assemble(folder: string, pieces: Pieces): Promise<Checkpoint> {
+  const [transformer, textEncoder, vae] = [
+    await pieces.transformer,
+    await pieces.textEncoder,
+    await pieces.vae,
+  ]
+  const [scheduler, tokenizer] = [await pieces.scheduler, await pieces.tokenizer]
   const version = fingerprint([
     ...[transformer, textEncoder, vae].map((component) => component.fingerprint),
     scheduler.bytes,
@@ -102,14 +154,19 @@ export async function openComponent(path: string, options: WeightsOptions = {}):
   }
 }
 
-/** Waits for all, and throws one error that says what each of the failed ones said. */
-async function refuseTogether(folder: string, pieces: readonly Promise<unknown>[]): Promise<void> {
+/** Waits for all. @throws what is none of this room's errors */
+async function problemsOf(pieces: readonly Promise<unknown>[]): Promise<readonly WeightsError[]> {
   const settled = await Promise.allSettled(pieces)
   const reasons = settled.flatMap((piece) => (piece.status === 'rejected' ? [piece.reason as unknown] : []))
-  const problems = reasons.map((reason) => {
+  return reasons.map((reason) => {
     if (reason instanceof WeightsError) return reason
     throw reason
   })
+}
+
+/** Waits for all, and throws one error that says what each of the failed ones said. */
+async function refuseTogether(folder: string, pieces: readonly Promise<unknown>[]): Promise<void> {
+  const problems = await problemsOf(pieces)
   const [only] = problems
   if (only && problems.length === 1) throw only
   if (only) {
