@@ -36,7 +36,7 @@ export function profileOf(events: readonly TraceEvent[], calls: number): Profile
     const operator = args?.op_name ?? 'unknown'
     const ms = dur / 1000 / calls
     count(byOperator, operator, ms)
-    count(byLayer, `${layerOf(name.slice(0, -kernel.length))} ${operator}`, ms)
+    count(byLayer, `${layerOf(name.slice(0, -kernel.length))} ${operator}`.trimStart(), ms)
   }
   return { byOperator: descending(byOperator), byLayer: descending(byLayer) }
 }
