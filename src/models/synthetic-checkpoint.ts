@@ -7,6 +7,7 @@ import { bytesPerElement, type FloatDtype } from '../weights/dtypes.ts'
 import { WeightsError } from '../weights/errors.ts'
 import { explained, isSystemError } from '../weights/files.ts'
 import { temporarySuffix, writeSafetensors, type TensorSource } from '../weights/safetensors-writer.ts'
+import { cutIntoShards, shardIndex, shardName } from '../weights/shard-plan.ts'
 import type { ConfigFields } from './config-reader.ts'
 import { parameterShapes } from './parameters.ts'
 import { pixart, readPixArtConfig, type PixArtConfig } from './pixart.ts'
@@ -182,42 +183,25 @@ async function writeComponent(
 ): Promise<void> {
   const path = join(checkpoint, folder)
   await writeJson(path, 'config.json', config)
-  const shards = cut(shapes, maxShardBytes, bytesPerElement[dtype])
-  const weightMap: Record<string, string> = {}
+  const shards = cutIntoShards(
+    shapes,
+    ([, shape]) => sizeOf(shape) * bytesPerElement[dtype],
+    maxShardBytes,
+  )
+  const weightMap = new Map<string, string>()
   for (const [i, shard] of shards.entries()) {
-    const name = shards.length === 1 ? `${stem}.safetensors` : shardName(stem, i + 1, shards.length)
-    onFile?.({ name: join(folder, name), sizeBytes: sizeBytesOf(shard, dtype) })
+    const name = shardName(stem, i, shards.length)
+    onFile?.({ name: join(folder, name), sizeBytes: sizeBytesOf(new Map(shard), dtype) })
     const tensors = Array.from(shard, ([key, shape]): [string, TensorSource] => {
-      weightMap[key] = name
+      weightMap.set(key, name)
       const data = syntheticValues(`${seed}/${folder}/${key}`, dtype, sizeOf(shape), initialise(key, shape))
       return [key, { dtype, shape, data }]
     })
     await writeSafetensors(join(path, name), tensors, new Map([['format', 'pt']]))
   }
-  if (shards.length === 1) return
-  const sorted = Object.fromEntries(Object.entries(weightMap).sort(([a], [b]) => (a < b ? -1 : 1)))
-  const metadata = { total_size: sizeBytesOf(shapes, dtype) }
-  await writeJson(path, `${stem}.safetensors.index.json`, { metadata, weight_map: sorted })
+  if (shards.length > 1)
+    await writeJson(path, `${stem}.safetensors.index.json`, shardIndex(weightMap, sizeBytesOf(shapes, dtype)))
 }
-
-/** As transformers does: tensor after tensor, and the one that does not fit begins the next shard. */
-function cut(shapes: Shapes, maxShardBytes: number, elementBytes: number): readonly Shapes[] {
-  const shards: Map<string, readonly number[]>[] = [new Map()]
-  let filledBytes = 0
-  for (const [key, shape] of shapes) {
-    const sizeBytes = sizeOf(shape) * elementBytes
-    if (filledBytes > 0 && filledBytes + sizeBytes > maxShardBytes) {
-      shards.push(new Map())
-      filledBytes = 0
-    }
-    shards.at(-1)?.set(key, shape)
-    filledBytes += sizeBytes
-  }
-  return shards
-}
-
-const shardName = (stem: string, number: number, count: number): string =>
-  `${stem}-${String(number).padStart(5, '0')}-of-${String(count).padStart(5, '0')}.safetensors`
 
 /** Keeps what passes through a layer at the size that it came in with: ones for norms, 1 / √fan-in for products. */
 const byFanIn: Initialise = (key, shape) => {

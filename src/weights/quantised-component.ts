@@ -20,6 +20,7 @@ import {
 } from './quantisation.ts'
 import { readChunks, type TensorLocation } from './safetensors.ts'
 import { writeSafetensors, type TensorSource } from './safetensors-writer.ts'
+import { cutIntoShards, shardIndex, shardName } from './shard-plan.ts'
 
 /** How a tensor is to be stored. */
 export type TargetFormat =
@@ -78,11 +79,12 @@ export async function writeQuantisedComponent(
   await mkdir(folder, { recursive: true })
   await writeJson(join(folder, 'config.json'), config)
   const planned = targets.map((target) => plan(component, target))
-  const shards = cut(planned, maxShardBytes)
+  // The parts of a matrix stay together.
+  const shards = cutIntoShards(planned, ({ sizeBytes }) => sizeBytes, maxShardBytes)
   const layers: QuantisedLayer[] = []
   const weightMap = new Map<string, string>()
   for (const [index, shard] of shards.entries()) {
-    const file = shards.length === 1 ? `${stem}.safetensors` : shardName(stem, index + 1, shards.length)
+    const file = shardName(stem, index, shards.length)
     const sources: [string, TensorSource][] = []
     for (const each of shard) {
       signal?.throwIfAborted()
@@ -100,11 +102,11 @@ export async function writeQuantisedComponent(
     }
     await writeSafetensors(join(folder, file), sources, new Map([['format', 'pt']]))
   }
-  if (shards.length > 1) {
-    const sorted = Object.fromEntries([...weightMap].sort(([a], [b]) => (a < b ? -1 : 1)))
-    const index = { metadata: { total_size: totalBytes(planned) }, weight_map: sorted }
-    await writeJson(join(folder, `${stem}.safetensors.index.json`), index)
-  }
+  if (shards.length > 1)
+    await writeJson(
+      join(folder, `${stem}.safetensors.index.json`),
+      shardIndex(weightMap, totalBytes(planned)),
+    )
   return layers
 }
 
@@ -174,24 +176,6 @@ async function quantiseMatrix(
   }
   return { rows, layer: { key, shape, sums } }
 }
-
-/** Tensor after tensor; the one that does not fit begins the next shard. The parts of a matrix stay together. */
-function cut(planned: readonly Planned[], maxShardBytes: number): readonly (readonly Planned[])[] {
-  const shards: Planned[][] = [[]]
-  let filledBytes = 0
-  for (const each of planned) {
-    if (filledBytes > 0 && filledBytes + each.sizeBytes > maxShardBytes) {
-      shards.push([])
-      filledBytes = 0
-    }
-    shards.at(-1)?.push(each)
-    filledBytes += each.sizeBytes
-  }
-  return shards
-}
-
-const shardName = (stem: string, number: number, count: number): string =>
-  `${stem}-${String(number).padStart(5, '0')}-of-${String(count).padStart(5, '0')}.safetensors`
 
 const totalBytes = (planned: readonly Planned[]): number =>
   planned.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
