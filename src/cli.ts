@@ -72,6 +72,16 @@ model
     await modelSynth(folder, options)
   })
 
+model
+  .command('check')
+  .description('tell what a checkpoint is, whether it is complete, and what it needs in memory')
+  .argument('<dir>', 'checkpoint')
+  .option('--json', 'for machines')
+  .action(async (folder: string, options: { json?: true }) => {
+    const { modelCheck } = await import('./commands/model/check.ts')
+    process.exitCode = await modelCheck(readConfig(process.env), folder, options)
+  })
+
 const bits = (flags: string, what: string) =>
   new Option(`${flags} <type>`, `store ${what} in`).choices(['int4', 'int8'])
 model

@@ -13,6 +13,9 @@ import { bytesPerElement } from '../weights/dtypes.ts'
 import { matchTensors, type MatchOptions } from '../weights/match.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
 
+/** PixArt-α was trained on 120 text tokens, and its pipeline pads to them and cuts at them. */
+export const maxPromptTokens = 120
+
 /** One set of weights. */
 export interface ServedWeights {
   readonly name: string

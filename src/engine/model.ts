@@ -16,13 +16,19 @@ import { openTokenizer, type Tokenizer } from '../text/tokenizer.ts'
 import { tensorsFor } from '../weights/cast.ts'
 import { openCheckpoint } from '../weights/checkpoint.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
-import { openTextEncoder, openTransformer, openVae, weightBytes, type ServedWeights } from './components.ts'
+import {
+  maxPromptTokens,
+  openTextEncoder,
+  openTransformer,
+  openVae,
+  weightBytes,
+  type ServedWeights,
+} from './components.ts'
 import type { Timing } from './denoising.ts'
 import type { ModelInfo } from './protocol.ts'
 import { float32, int32, Session, type Provider, type Tensor } from './session.ts'
 
-/** PixArt-α was trained on 120 text tokens, and its pipeline pads to them and cuts at them. */
-export const maxPromptTokens = 120
+export { maxPromptTokens } from './components.ts'
 
 /** The most steps that a request may ask for; a solver may take fewer. */
 const maxSteps = 100

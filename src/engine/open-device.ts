@@ -9,6 +9,7 @@ import {
   writeProfile,
   type Profile,
 } from './cost-book.ts'
+import { contextCacheBytes, promptCacheBytes } from './memory-needs.ts'
 import { Model } from './model.ts'
 import { Pipeline } from './pipeline.ts'
 import type { DeviceOptions } from './protocol.ts'
@@ -29,12 +30,6 @@ const needs: Readonly<Record<DeviceOptions['device']['provider'], string>> = {
   cuda: 'it needs an NVIDIA GPU with its driver, and ONNX Runtime\'s CUDA libraries: run "ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node"',
   webgpu: 'it needs a GPU with its Vulkan, Metal or Direct3D 12 driver',
 }
-
-/** What text embeddings may take that are kept for the prompts to come, all models together. */
-const promptCacheBytes = 256 * 2 ** 20
-
-/** What keys and values of the texts at work may take, all models together: eight rows of a model of PixArt-XL's size. */
-const contextCacheBytes = 256 * 2 ** 20
 
 /** Of float32 numbers that a row-token has alive at the peak of a block, in widths of the model: states, q, k, v, feed-forward. */
 const liveWidths = 16

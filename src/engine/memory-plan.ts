@@ -1,0 +1,169 @@
+/** How a model is run within a limit of memory: whether the text encoder stays, when a decode is done in strips, and what the peaks are. */
+import type { DecodeMemory } from './memory-needs.ts'
+
+export interface MemoryInput {
+  /** Private memory of each model's weights, once loaded. */
+  readonly weightBytes: {
+    readonly textEncoder: number
+    readonly transformer: number
+    readonly decoder: number
+  }
+  /** Of the smallest call that must be possible: two rows, a prompt and its negative one. */
+  readonly encodeBytes: number
+  readonly decode: DecodeMemory
+  readonly denoise: { readonly bytesPerRowToken: number; readonly callBytes: number }
+  /** Of the largest bucket. */
+  readonly maxPixels: number
+  readonly maxTokens: number
+  /** Of the device's process before anything is loaded, with what it remembers of prompts. */
+  readonly baseBytes: number
+  /** What the device may take in all; undefined: what the machine has. */
+  readonly limitBytes: number | undefined
+  /** What the process can have at all. */
+  readonly machineBytes: number
+}
+
+export interface MemoryPlan {
+  readonly fits: boolean
+  /** It stays beside the others, or leaves after encoding and comes back for the next prompt. */
+  readonly textEncoder: 'stays' | 'leaves'
+  /** Pictures of more pixels are decoded in strips. Infinity: none is; 0: all are. */
+  readonly wholeDecodeMaxPixels: number
+  /** What a strip may take for itself. */
+  readonly stripBytes: number
+  /** Rows times image tokens of a denoising call that leave room for the rest; at least a guided picture's. */
+  readonly maxRowTokens: number
+  /** Of the device's process, for a guided picture of the largest bucket. */
+  readonly peakBytes: { readonly encode: number; readonly denoise: number; readonly decode: number }
+  readonly limitBytes: number | undefined
+  readonly maxPixels: number
+  /** Where it does not fit: the least that it needs, and what would help. */
+  readonly shortage?: { readonly neededBytes: number; readonly advice: readonly string[] }
+}
+
+/** A guided picture has two rows. */
+const guidedRows = 2
+const stripBytes = 256 * 2 ** 20
+
+type Choice = Pick<MemoryPlan, 'textEncoder'> & { readonly decode: 'whole' | 'tiled' }
+
+/** From what costs no time to what costs most: strips cost part of a decode, a text encoder that comes back costs its loading. */
+const choices: readonly Choice[] = [
+  { textEncoder: 'stays', decode: 'whole' },
+  { textEncoder: 'stays', decode: 'tiled' },
+  { textEncoder: 'leaves', decode: 'whole' },
+  { textEncoder: 'leaves', decode: 'tiled' },
+]
+
+/**
+ * The first choice whose peaks are within the limit. Without a limit all stays, and a decode is whole unless it would take more
+ * than half of the machine's memory by itself.
+ */
+export function planMemory(input: MemoryInput): MemoryPlan {
+  const { limitBytes = Infinity, maxPixels, machineBytes } = input
+  const most = Math.floor(machineBytes / 2 / input.decode.wholeBytesPerPixel)
+  const possible = most >= maxPixels ? choices : choices.filter(({ decode }) => decode === 'tiled')
+  const chosen = possible.find((choice) => highest(peaks(input, choice)) <= limitBytes)
+  const choice = chosen ?? { textEncoder: 'leaves', decode: 'tiled' }
+  const peakBytes = peaks(input, choice)
+  return {
+    fits: chosen !== undefined,
+    textEncoder: choice.textEncoder,
+    wholeDecodeMaxPixels: wholePixels(input, choice, most),
+    stripBytes,
+    maxRowTokens: rowTokens(input, choice),
+    peakBytes,
+    limitBytes: input.limitBytes,
+    maxPixels,
+    ...(chosen === undefined
+      ? { shortage: { neededBytes: highest(peakBytes), advice: advice(peakBytes, limitBytes) } }
+      : {}),
+  }
+}
+
+/** What is there before a stage's own work begins: what a denoising call took stays with its session. */
+function standing({ weightBytes, baseBytes }: MemoryInput, textEncoder: Choice['textEncoder']) {
+  const others = weightBytes.transformer + weightBytes.decoder
+  return textEncoder === 'stays'
+    ? {
+        encode: baseBytes + weightBytes.textEncoder + others,
+        others: baseBytes + weightBytes.textEncoder + others,
+      }
+    : { encode: baseBytes + weightBytes.textEncoder, others: baseBytes + others }
+}
+
+function peaks(input: MemoryInput, { textEncoder, decode }: Choice): MemoryPlan['peakBytes'] {
+  const { encodeBytes, maxPixels, maxTokens } = input
+  const before = standing(input, textEncoder)
+  const kept = textEncoder === 'stays' ? encodeBytes : 0
+  const denoise = before.others + kept + callOf(input, guidedRows * maxTokens)
+  const decodeBytes = decode === 'whole' ? input.decode.wholeBytesPerPixel * maxPixels : tiledBytes(input)
+  return {
+    encode:
+      before.encode + encodeBytes + (textEncoder === 'stays' ? callOf(input, guidedRows * maxTokens) : 0),
+    denoise,
+    decode: denoise + decodeBytes,
+  }
+}
+
+const callOf = ({ denoise }: MemoryInput, rowTokenCount: number): number =>
+  denoise.bytesPerRowToken * rowTokenCount + denoise.callBytes
+
+const tiledBytes = ({ decode, maxPixels }: MemoryInput): number =>
+  decode.tiledBytesPerPixel * maxPixels + stripBytes
+
+const highest = (peakBytes: MemoryPlan['peakBytes']): number => Math.max(...Object.values(peakBytes))
+
+/** Small pictures are decoded whole as far as the limit goes. */
+function wholePixels(input: MemoryInput, choice: Choice, most: number): number {
+  if (choice.decode === 'whole') return Infinity
+  const left = (input.limitBytes ?? Infinity) - peaks(input, choice).denoise
+  return Math.max(0, Math.min(most, Math.floor(left / input.decode.wholeBytesPerPixel)))
+}
+
+function rowTokens(input: MemoryInput, choice: Choice): number {
+  const least = guidedRows * input.maxTokens
+  if (input.limitBytes === undefined) return Infinity
+  const left = input.limitBytes - peaks(input, choice).decode
+  return least + Math.max(0, Math.floor(left / input.denoise.bytesPerRowToken))
+}
+
+function advice({ encode, denoise, decode }: MemoryPlan['peakBytes'], limitBytes: number): readonly string[] {
+  return [
+    ...(encode > limitBytes
+      ? ['a text encoder of 4 bits: atelier model quantize DIR OUT --text-encoder int4']
+      : []),
+    ...(denoise > limitBytes
+      ? ['a transformer of 8 bits: atelier model quantize DIR OUT --transformer int8']
+      : []),
+    ...(decode > limitBytes && denoise <= limitBytes ? ['a checkpoint of a smaller base size'] : []),
+    `a higher ATELIER_MEMORY_LIMIT_MIB`,
+  ]
+}
+
+/** A few lines for people, without a full stop at their ends. */
+export function describePlan(plan: MemoryPlan): readonly string[] {
+  const { textEncoder, wholeDecodeMaxPixels, peakBytes, limitBytes, maxPixels, shortage } = plan
+  const limit = limitBytes === undefined ? 'no limit' : `a limit of ${mebibytes(limitBytes)}`
+  const decode =
+    wholeDecodeMaxPixels >= maxPixels
+      ? 'pictures are decoded whole'
+      : wholeDecodeMaxPixels === 0
+        ? 'pictures are decoded in strips'
+        : `pictures of more than ${Math.floor(Math.sqrt(wholeDecodeMaxPixels))}² pixels are decoded in strips`
+  const encoder =
+    textEncoder === 'stays'
+      ? 'the text encoder stays in memory'
+      : 'the text encoder leaves the memory after encoding'
+  return [
+    `memory with ${limit}: ${encoder}, ${decode}`,
+    `expected peaks for a guided picture of ${Math.round(Math.sqrt(maxPixels))}² pixels: encode ${mebibytes(peakBytes.encode)}, denoise ${mebibytes(peakBytes.denoise)}, decode ${mebibytes(peakBytes.decode)}`,
+    ...(shortage
+      ? [
+          `this does not fit: it needs at least ${mebibytes(shortage.neededBytes)}; what would help: ${shortage.advice.join('; ')}`,
+        ]
+      : []),
+  ]
+}
+
+const mebibytes = (sizeBytes: number): string => `${Math.ceil(sizeBytes / 2 ** 20)} MiB`

@@ -1,0 +1,109 @@
+import { describe, expect, test } from 'vitest'
+import { describePlan, planMemory, type MemoryInput } from '../../src/engine/memory-plan.ts'
+
+const mib = 2 ** 20
+const gib = 2 ** 30
+
+/** PixArt-XL at 1024 px with a text encoder of 4 bits, in round numbers. */
+const input: MemoryInput = {
+  weightBytes: { textEncoder: 2800 * mib, transformer: 2300 * mib, decoder: 300 * mib },
+  encodeBytes: 80 * mib,
+  decode: { wholeBytesPerPixel: 3840, tiledBytesPerPixel: 1920 },
+  denoise: { bytesPerRowToken: 92_160, callBytes: 64 * mib },
+  maxPixels: 1024 ** 2,
+  maxTokens: 4096,
+  baseBytes: 700 * mib,
+  limitBytes: undefined,
+  machineBytes: 24 * gib,
+}
+/** Two rows of 4096 tokens: 720 MiB and the call's 64. */
+const call = 784 * mib
+
+describe('without a limit', () => {
+  test('all stays and decodes are whole', () => {
+    const plan = planMemory(input)
+    expect(plan).toMatchObject({ fits: true, textEncoder: 'stays', wholeDecodeMaxPixels: Infinity })
+    expect(plan.maxRowTokens).toBe(Infinity)
+    expect(plan.peakBytes.denoise).toBe((700 + 2800 + 2300 + 300 + 80) * mib + call)
+    expect(plan.peakBytes.decode).toBe(plan.peakBytes.denoise + 3840 * mib)
+    expect(plan.shortage).toBeUndefined()
+  })
+
+  test('a decode that would take more than half of the machine is done in strips, and smaller ones are not', () => {
+    const plan = planMemory({ ...input, machineBytes: 4 * gib })
+    expect(plan).toMatchObject({ fits: true, textEncoder: 'stays' })
+    expect(plan.wholeDecodeMaxPixels).toBe(Math.floor((2 * gib) / 3840))
+    expect(plan.peakBytes.decode).toBe(plan.peakBytes.denoise + (1920 + 256) * mib)
+  })
+})
+
+describe('as the limit falls', () => {
+  const standing = (700 + 2800 + 2300 + 300 + 80 + 784) * mib
+  const others = (700 + 2300 + 300 + 784) * mib
+
+  test.each([
+    { limitBytes: standing + 3840 * mib, textEncoder: 'stays', whole: Infinity },
+    // Strips cost less time than a text encoder that comes back for every prompt.
+    { limitBytes: standing + 2176 * mib, textEncoder: 'stays', whole: Math.floor((2176 * mib) / 3840) },
+    { limitBytes: others + 3840 * mib, textEncoder: 'leaves', whole: Infinity },
+    { limitBytes: others + 2176 * mib, textEncoder: 'leaves', whole: Math.floor((2176 * mib) / 3840) },
+  ])('at $limitBytes bytes the text encoder $textEncoder', ({ limitBytes, textEncoder, whole }) => {
+    const plan = planMemory({ ...input, limitBytes })
+    expect(plan).toMatchObject({ fits: true, textEncoder, wholeDecodeMaxPixels: whole })
+    expect(Math.max(...Object.values(plan.peakBytes))).toBe(limitBytes)
+    expect(plan.maxRowTokens).toBe(8192)
+  })
+
+  test('one byte less than the least does not fit, and the shortage says how much does', () => {
+    const plan = planMemory({ ...input, limitBytes: others + 2176 * mib - 1 })
+    expect(plan.fits).toBe(false)
+    expect(plan.shortage?.neededBytes).toBe(others + 2176 * mib)
+    expect(planMemory({ ...input, limitBytes: plan.shortage?.neededBytes }).fits).toBe(true)
+  })
+
+  test('what a limit leaves is there for more rows', () => {
+    const limitBytes = standing + 3840 * mib + 92_160 * 1000
+    expect(planMemory({ ...input, limitBytes }).maxRowTokens).toBe(8192 + 1000)
+  })
+
+  test('every plan that fits keeps all peaks within the limit, and more memory never makes it worse', () => {
+    let before = -1
+    const rank = (plan: ReturnType<typeof planMemory>): number =>
+      !plan.fits ? 0 : plan.textEncoder === 'leaves' ? (plan.wholeDecodeMaxPixels < 1024 ** 2 ? 1 : 2) : 3
+    for (let limitBytes = gib; limitBytes < 12 * gib; limitBytes += 64 * mib) {
+      const plan = planMemory({ ...input, limitBytes })
+      expect(Math.max(...Object.values(plan.peakBytes)) <= limitBytes).toBe(plan.fits)
+      expect(rank(plan)).toBeGreaterThanOrEqual(before)
+      before = rank(plan)
+    }
+  })
+})
+
+describe('the advice', () => {
+  test('names the model that is too large', () => {
+    const textEncoder = 17_700 * mib
+    const large = { ...input, weightBytes: { ...input.weightBytes, textEncoder }, limitBytes: 8 * gib }
+    const plan = planMemory(large)
+    expect(plan.fits).toBe(false)
+    expect(plan.shortage?.neededBytes).toBe(textEncoder + (700 + 80) * mib)
+    expect(plan.shortage?.advice[0]).toContain('--text-encoder int4')
+  })
+
+  test('names the size where only the decode is too much', () => {
+    const plan = planMemory({ ...input, limitBytes: 5 * gib })
+    expect(plan.shortage?.advice).toEqual([
+      'a checkpoint of a smaller base size',
+      'a higher ATELIER_MEMORY_LIMIT_MIB',
+    ])
+  })
+})
+
+test('a plan in words', () => {
+  expect(describePlan(planMemory({ ...input, limitBytes: 7 * gib }))).toEqual([
+    'memory with a limit of 7168 MiB: the text encoder leaves the memory after encoding, pictures of more than 917² pixels are decoded in strips',
+    'expected peaks for a guided picture of 1024² pixels: encode 3580 MiB, denoise 4084 MiB, decode 6260 MiB',
+  ])
+  expect(describePlan(planMemory({ ...input, limitBytes: 3 * gib })).at(-1)).toBe(
+    'this does not fit: it needs at least 6260 MiB; what would help: a text encoder of 4 bits: atelier model quantize DIR OUT --text-encoder int4; a transformer of 8 bits: atelier model quantize DIR OUT --transformer int8; a higher ATELIER_MEMORY_LIMIT_MIB',
+  )
+})
