@@ -39,12 +39,12 @@ export function decoderPasses(config: VaeConfig, lowering: LoweringName): readon
 }
 
 /**
- * How many of the rows that come in make a strip that is worked on in `workspaceBytes`, at least one: those of the strip itself,
- * of its result, and of what the library holds between them.
+ * How many of the rows that come in make a strip that is worked on in about `workspaceBytes`, at least one. Measured: the library
+ * and the copies to and from it take 5 floats for each of a row's, and 6 for each that comes out.
  */
 export function stripRows({ entering, channels, scale, skip }: StripPass, width: number, workspaceBytes: number): number {
-  const rowBytes = 4 * width * (4 * entering + 3 * channels * scale ** 2 + (skip === 'taken' ? 2 * entering : 0))
-  return Math.max(1, Math.floor(workspaceBytes / rowBytes) - 2)
+  const rowFloats = 5 * entering + 6 * channels * scale ** 2 + (skip === 'taken' ? 4 * entering : 0)
+  return Math.max(1, Math.floor(workspaceBytes / (4 * width * rowFloats)) - 2)
 }
 
 class Strips {
