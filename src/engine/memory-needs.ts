@@ -7,7 +7,8 @@ import type { Graph, Node, Parameter } from '../graph/ir.ts'
 import type { DataType } from '../graph/data-type.ts'
 import type { PixArtConfig } from '../models/pixart.ts'
 import type { T5Config } from '../models/t5.ts'
-import type { VaeConfig } from '../models/vae.ts'
+import { decoderMemory, type PartMemory } from '../models/vae-memory.ts'
+import { vaeDownsampling, type VaeConfig } from '../models/vae.ts'
 import { servedBytes, type ServedWeights } from './components.ts'
 
 export interface WeightMemory {
@@ -104,24 +105,21 @@ export interface DecodeMemory {
 /** Results of the part before are not collected at once. */
 const uncollected = 1.25
 
-/**
- * Above a residual layer's input of n channels the library takes 2 to 3 times as much again, above one that doubles the size
- * twice its output.
- */
-export function decodeMemory({ channels }: VaeConfig): DecodeMemory {
-  let [whole, tiled] = [0, 0]
-  for (const [i, width] of channels.entries()) {
-    const entering = channels[i + 1] ?? width
-    const perPixel = 4 / 4 ** i
-    const doubled = i + 1 < channels.length ? entering : 0
-    whole = Math.max(whole, perPixel * Math.max(doubled / 4 + 2 * doubled, 3 * entering, 4 * width))
-    tiled = Math.max(tiled, perPixel * Math.max(doubled / 4 + doubled, entering + width))
+/** The part that takes most, its input included. */
+export function decodeMemory(config: VaeConfig): DecodeMemory {
+  // All figures are in proportion to the picture: those of one latent pixel tell those of any size.
+  const pixels = vaeDownsampling(config) ** 2
+  const parts = decoderMemory(config, { batch: 1, height: 1, width: 1 })
+  const most = (bytes: (part: PartMemory) => number): number =>
+    (uncollected * Math.max(...parts.map((part) => part.inputBytes + bytes(part)))) / pixels
+  return {
+    wholeBytesPerPixel: most(({ wholeBytes }) => wholeBytes),
+    tiledBytesPerPixel: most(({ wholeBytes, stripsBytes }) => stripsBytes ?? wholeBytes),
   }
-  return { wholeBytesPerPixel: whole * uncollected, tiledBytesPerPixel: tiled * uncollected }
 }
 
-/** Of a device's process with the library in it and no model: 115 MiB, and what its garbage collector lets stand. */
-export const processBytes = 160 * 2 ** 20
+/** Of a device's process with the library in it and the smallest of models. */
+export const processBytes = 230 * 2 ** 20
 
 /** What text embeddings may take that are kept for the prompts to come, all models together. */
 export const promptCacheBytes = 256 * 2 ** 20
