@@ -5,12 +5,18 @@
  * Legend: B pictures, C channels, G groups, H rows, W columns, r rows of a strip.
  */
 import type { LoweringName } from '../models/lowering.ts'
+import { atPrecision, type Precision } from '../models/precision.ts'
 import { decoderPasses, stripRows, type StripPass } from '../models/vae-tiles.ts'
 import { epsilon, type VaeConfig } from '../models/vae.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
 import { groupStatistics } from './group-statistics.ts'
 import { copyRows, StripReader, type Planes } from './planes.ts'
 import { float32, Session, type SessionOptions, type Tensor } from './session.ts'
+
+export interface TiledDecoderOptions extends SessionOptions {
+  /** What the weights were made for; float32 by default. */
+  readonly precision?: Precision
+}
 
 export interface StripOptions {
   /** The height of strips, of rows that come in, or what the work on one may take in memory. */
@@ -31,9 +37,11 @@ export class TiledDecoder {
     config: VaeConfig,
     lowering: LoweringName,
     weights: ReadonlyMap<string, TensorLocation>,
-    options: SessionOptions,
+    { precision = 'float32', ...options }: TiledDecoderOptions,
   ) {
-    this.#parts = decoderPasses(config, lowering)
+    this.#parts = decoderPasses(config, lowering).map((passes) =>
+      passes.map((pass) => ({ ...pass, graph: atPrecision(pass.graph, precision) })),
+    )
     this.#groups = config.groups
     this.#weights = weights
     this.#options = options

@@ -1,9 +1,15 @@
 import fc from 'fast-check'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { float32, type Session, type Tensor } from '../../src/engine/session.ts'
+import { float32, Session, type Tensor } from '../../src/engine/session.ts'
 import { TiledDecoder } from '../../src/engine/tiled-decoder.ts'
 import type { LoweringName } from '../../src/models/lowering.ts'
+import { parameterDtypes } from '../../src/models/parameters.ts'
+import { atPrecision } from '../../src/models/precision.ts'
 import { readVaeConfig, vaeDecoderParts } from '../../src/models/vae.ts'
+import { tensorsFor } from '../../src/weights/cast.ts'
 import { cases, component, open, parity, reference, references, type Variant } from '../models/golden.ts'
 import { difference } from '../safetensors.ts'
 
@@ -48,6 +54,28 @@ test.each(cases)('equals diffusers: $variant, $lowering', async ({ variant, lowe
   await close(decoders)
   expect(hidden.dims).toEqual(reference(golden, 'vae.decoded').shape)
   expect(parity(hidden, reference(golden, 'vae.decoded'))).toBe('within bounds')
+})
+
+test('is within a hundredth of the reference in float16', async () => {
+  const vae = await component('tiny-512', 'vae')
+  const config = readVaeConfig(vae.config)
+  const graphs = vaeDecoderParts(config, 'serve').map((graph) => atPrecision(graph, 'float16'))
+  const cacheDir = await mkdtemp(join(tmpdir(), 'atelier-tiled-'))
+  const weights = await tensorsFor(vae, parameterDtypes(...graphs), cacheDir)
+  const options = { provider: 'cpu', threads: 2, precision: 'float16' } as const
+  const tiled = new TiledDecoder(config, 'serve', weights, options)
+  const golden = references('tiny-512')
+  const latents = reference(golden, 'vae.latents')
+  const first = await Session.open(graphs[0]!, weights, options)
+  let { hidden_1: hidden } = await first.run({ latents: float32(latents.data, ...latents.shape) })
+  await first.close()
+  for (let part = 1; part < graphs.length; part++) {
+    if (hidden?.dtype !== 'float32') throw new TypeError('a part must give one float32 tensor')
+    hidden = await tiled.runPart(part, hidden, { strip: { rows: 5 } })
+  }
+  await rm(cacheDir, { recursive: true })
+  if (hidden?.dtype !== 'float32') throw new TypeError('the image must be float32')
+  expect(difference(hidden.data, reference(golden, 'vae.decoded').data).relative).toBeLessThan(1e-2)
 })
 
 describe('a part in strips', () => {
