@@ -1,6 +1,5 @@
 /** What a checkpoint is, what is wrong with it and what it needs to be served on the CPU provider: from configurations and headers. */
 import { basename, join } from 'node:path'
-import { bucketsFor } from '../diffusion/buckets.ts'
 import { parseSchedulerConfig, SchedulerConfigError } from '../diffusion/scheduler-config.ts'
 import type { Graph } from '../graph/ir.ts'
 import { ModelConfigError, type ConfigFields } from '../models/config-reader.ts'
@@ -24,15 +23,10 @@ import {
   type ServedWeights,
 } from './components.ts'
 import {
-  callBytes,
-  contextCacheBytes,
   decodeMemory,
   denoiseBytes,
-  denoiseBytesPerRowToken,
   encodeBytes,
-  machineBytes,
-  processBytes,
-  promptCacheBytes,
+  memoryInput,
   weightMemory,
   type WeightMemory,
 } from './memory-needs.ts'
@@ -229,24 +223,8 @@ function needs(
 ): { readonly work: WorkReport; readonly plan: MemoryPlan } {
   const pixelsPerToken = (vaeDownsampling(vae.config) * transformer.config.patchSize) ** 2
   const decode = decodeMemory(vae.config)
-  const baseSize = transformer.config.sampleSize * vaeDownsampling(vae.config)
-  const maxPixels = Math.max(...bucketsFor(baseSize).map(({ width, height }) => width * height))
   const encodeOf = (rows: number): number => encodeBytes(text.config, rows, maxPromptTokens)
-  const plan = planMemory({
-    weightBytes: {
-      textEncoder: weightMemory(text.graphs, text.weights).privateBytes,
-      transformer: weightMemory(transformer.graphs, transformer.weights).privateBytes,
-      decoder: weightMemory(vae.graphs, vae.weights).privateBytes,
-    },
-    encodeBytes: encodeOf(2),
-    decode,
-    denoise: { bytesPerRowToken: denoiseBytesPerRowToken(transformer.config), callBytes },
-    maxPixels,
-    maxTokens: maxPixels / pixelsPerToken,
-    baseBytes: processBytes + promptCacheBytes + contextCacheBytes,
-    limitBytes,
-    machineBytes: machineBytes(),
-  })
+  const plan = planMemory(memoryInput({ text, transformer, vae }, limitBytes))
   const [sides, rowCounts] = [
     [512, 1024],
     [1, 2],

@@ -3,13 +3,15 @@
  * published size (VmHWM of /proc/self/status, Linux, ONNX Runtime 1.30).
  */
 import { totalmem } from 'node:os'
+import { bucketsFor } from '../diffusion/buckets.ts'
 import type { Graph, Node, Parameter } from '../graph/ir.ts'
 import type { DataType } from '../graph/data-type.ts'
 import type { PixArtConfig } from '../models/pixart.ts'
 import type { T5Config } from '../models/t5.ts'
 import { decoderMemory, type PartMemory } from '../models/vae-memory.ts'
 import { vaeDownsampling, type VaeConfig } from '../models/vae.ts'
-import { servedBytes, type ServedWeights } from './components.ts'
+import { maxPromptTokens, servedBytes, type ServedWeights } from './components.ts'
+import type { MemoryInput } from './memory-plan.ts'
 
 export interface WeightMemory {
   /** Copies in the order that the kernels want, in private memory; what was mapped for them is let go. */
@@ -131,4 +133,45 @@ export const contextCacheBytes = 256 * 2 ** 20
 export function machineBytes(): number {
   const constrained = process.constrainedMemory()
   return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem()
+}
+
+/** A model of a checkpoint, as its graphs and headers tell of it. */
+interface Known<Config> {
+  readonly config: Config
+  readonly graphs: readonly Graph[]
+  readonly weights: ServedWeights
+}
+
+/** @param limitBytes what the device's process may take; undefined: what there is */
+export function memoryInput(
+  {
+    text,
+    transformer,
+    vae,
+  }: {
+    readonly text: Known<T5Config>
+    readonly transformer: Known<PixArtConfig>
+    readonly vae: Known<VaeConfig>
+  },
+  limitBytes: number | undefined,
+): MemoryInput {
+  const latentScale = vaeDownsampling(vae.config)
+  const buckets = bucketsFor(transformer.config.sampleSize * latentScale)
+  const maxPixels = Math.max(...buckets.map(({ width, height }) => width * height))
+  const privateBytes = ({ graphs, weights }: Known<unknown>) => weightMemory(graphs, weights).privateBytes
+  return {
+    weightBytes: {
+      textEncoder: privateBytes(text),
+      transformer: privateBytes(transformer),
+      decoder: privateBytes(vae),
+    },
+    encodeBytes: encodeBytes(text.config, 2, maxPromptTokens),
+    decode: decodeMemory(vae.config),
+    denoise: { bytesPerRowToken: denoiseBytesPerRowToken(transformer.config), callBytes },
+    maxPixels,
+    maxTokens: maxPixels / (latentScale * transformer.config.patchSize) ** 2,
+    baseBytes: processBytes + promptCacheBytes + contextCacheBytes,
+    limitBytes,
+    machineBytes: machineBytes(),
+  }
 }

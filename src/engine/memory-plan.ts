@@ -27,6 +27,8 @@ export interface MemoryPlan {
   readonly fits: boolean
   /** It stays beside the others, or leaves after encoding and comes back for the next prompt. */
   readonly textEncoder: 'stays' | 'leaves'
+  /** Weights that are in memory at once, at most. */
+  readonly residentBytes: number
   /** Pictures of more pixels are decoded in strips. Infinity: none is; 0: all are. */
   readonly wholeDecodeMaxPixels: number
   /** What a strip may take for itself. */
@@ -69,6 +71,7 @@ export function planMemory(input: MemoryInput): MemoryPlan {
   return {
     fits: chosen !== undefined,
     textEncoder: choice.textEncoder,
+    residentBytes: Math.max(...Object.values(standing(input, choice.textEncoder))) - input.baseBytes,
     wholeDecodeMaxPixels: wholePixels(input, choice, most),
     stripBytes,
     maxRowTokens: rowTokens(input, choice),

@@ -7,6 +7,7 @@ import { bucketsFor } from '../diffusion/buckets.ts'
 import { createNoiseSchedule, type NoiseSchedule } from '../diffusion/noise-schedule.ts'
 import { parseSchedulerConfig, type SchedulerConfig } from '../diffusion/scheduler-config.ts'
 import { createSolver, schedulerNames, SolverError, type SchedulerName } from '../diffusion/solvers.ts'
+import { evaluate, symbolName } from '../graph/dimension.ts'
 import type { Graph } from '../graph/ir.ts'
 import type { LoweringName } from '../models/lowering.ts'
 import type { PixArtConfig } from '../models/pixart.ts'
@@ -25,8 +26,11 @@ import {
   type ServedWeights,
 } from './components.ts'
 import type { Timing } from './denoising.ts'
+import { memoryInput } from './memory-needs.ts'
+import { planMemory, type MemoryPlan } from './memory-plan.ts'
 import type { ModelInfo } from './protocol.ts'
-import { float32, int32, Session, type Provider, type Tensor } from './session.ts'
+import { float32, int32, Session, type Provider, type SessionOptions, type Tensor } from './session.ts'
+import { TiledDecoder } from './tiled-decoder.ts'
 
 export { maxPromptTokens } from './components.ts'
 
@@ -42,8 +46,8 @@ export interface ModelOptions {
   readonly lowering: LoweringName
   /** What it computes in; float32 by default. */
   readonly precision?: Precision
-  /** Whether the text encoder has room beside the rest, or the two take turns in memory. */
-  readonly textEncoder?: 'stays' | 'leaves'
+  /** What the device's process may take in memory; undefined: what there is. */
+  readonly memoryLimitBytes?: number | undefined
   /** Hears of what takes long. */
   readonly onNote: (message: string) => void
 }
@@ -65,6 +69,7 @@ type Description = Omit<ModelInfo, 'state'>
 
 export class Model {
   readonly description: Description
+  readonly plan: MemoryPlan
   readonly pixart: PixArtConfig
   readonly vae: VaeConfig
   readonly schedulerConfig: SchedulerConfig
@@ -83,6 +88,7 @@ export class Model {
   readonly #sessions: Sessions = new Map()
   /** Serving never encodes pictures, so that this session is made by the first who does. */
   #encoder: Promise<Session> | undefined
+  #tiled: TiledDecoder | undefined
   #computedBeforeMs = 0
 
   /**
@@ -101,12 +107,13 @@ export class Model {
     tokenizer: Tokenizer,
     options: ModelOptions,
   ) {
-    const { lowering, precision = 'float32' } = options
+    const { lowering, precision = 'float32', memoryLimitBytes } = options
     const serve = { lowering, precision }
     const textEncoder = openTextEncoder(checkpoint.textEncoder, serve)
     const transformer = openTransformer(checkpoint.transformer, serve)
     const vae = openVae(checkpoint.vae, serve)
     this.#options = options
+    this.plan = planMemory(memoryInput({ text: textEncoder, transformer, vae }, memoryLimitBytes))
     this.tokenizer = tokenizer
     this.pixart = transformer.config
     this.vae = vae.config
@@ -161,7 +168,10 @@ export class Model {
   get computedMs(): number {
     return [...this.#sessions.values()]
       .flat()
-      .reduce((sum, { computedMs }) => sum + computedMs, this.#computedBeforeMs)
+      .reduce(
+        (sum, { computedMs }) => sum + computedMs,
+        this.#computedBeforeMs + (this.#tiled?.computedMs ?? 0),
+      )
   }
 
   /**
@@ -239,9 +249,13 @@ export class Model {
     return float32(latents, batch, this.vae.latentChannels, height, width)
   }
 
-  /** One part of a decode; the last one's output is (B, 3, H, W). */
+  /** One part of a decode; the last one's output is (B, 3, H, W). Large pictures are decoded in strips where memory is short. */
   async decodePart(part: number, hidden: Tensor<'float32'>): Promise<Tensor<'float32'>> {
     const session = (await this.#ready('decode'))[part]
+    if (part > 0 && this.#pixelsOf(part, hidden) > this.plan.wholeDecodeMaxPixels) {
+      const tiled = await this.#tiledDecoder()
+      return tiled.runPart(part, hidden, { strip: { workspaceBytes: this.plan.stripBytes } })
+    }
     const [input] = session?.graph.inputs ?? []
     if (!session || !input)
       throw new RangeError(`a decode has ${this.decoderParts} parts, and none is number ${part}`)
@@ -278,12 +292,9 @@ export class Model {
 
   /** Stages that must leave the memory before this one comes. */
   #leaving(stage: Stage): readonly Stage[] {
-    if ((this.#options.textEncoder ?? 'stays') === 'stays') return []
-    return stage === 'encode'
-      ? (['denoise', 'decode'] as const).filter((other) => this.isReadyFor(other))
-      : this.isReadyFor('encode')
-        ? ['encode']
-        : []
+    if (this.plan.textEncoder === 'stays') return []
+    const others = stage === 'encode' ? (['denoise', 'decode'] as const) : (['encode'] as const)
+    return others.filter((other) => this.isReadyFor(other))
   }
 
   async #release(stage: Stage): Promise<void> {
@@ -293,6 +304,19 @@ export class Model {
       this.#computedBeforeMs += session.computedMs
       await session.close()
     }
+  }
+
+  /** Of the picture that this hidden state becomes. */
+  #pixelsOf(part: number, { dims: [, , height = 0, width = 0] }: Tensor): number {
+    const growth = this.#graphs.decode.slice(part).reduce((product, graph) => product * growthOf(graph), 1)
+    return height * width * growth ** 2
+  }
+
+  async #tiledDecoder(): Promise<TiledDecoder> {
+    const weights = await this.#weights(this.#components.decode)
+    const { lowering, precision = 'float32' } = this.#options
+    this.#tiled ??= new TiledDecoder(this.vae, lowering, weights, { ...this.#sessionOptions, precision })
+    return this.#tiled
   }
 
   #weights(component: ServedWeights): Promise<ReadonlyMap<string, TensorLocation>> {
@@ -305,12 +329,26 @@ export class Model {
   }
 
   #open(stage: Stage, graph: Graph, weights: ReadonlyMap<string, TensorLocation>): Promise<Session> {
-    // The library must not fuse again what the plain lowering keeps apart.
-    const fusion = this.#options.lowering === 'plain' ? 'elementary' : 'all'
     // The decoder's parts run one after the other, and the largest buffers of each would stay beside those of the next.
     const buffers = stage === 'decode' ? 'returned' : 'kept'
-    return Session.open(graph, weights, { ...this.#options, fusion, buffers })
+    return Session.open(graph, weights, { ...this.#sessionOptions, buffers })
   }
+
+  get #sessionOptions(): SessionOptions {
+    const { provider, deviceIndex, threads, lowering } = this.#options
+    // The library must not fuse again what the plain lowering keeps apart.
+    return { provider, deviceIndex, threads, fusion: lowering === 'plain' ? 'elementary' : 'all' }
+  }
+}
+
+/** How many times as high as its input a part's output is. */
+function growthOf({ inputs: [input], outputs }: Graph): number {
+  const [output] = Object.values(outputs)
+  const [from, to] = [input?.shape.at(-2), output?.shape.at(-2)]
+  const name = from === undefined ? undefined : symbolName(from)
+  if (to === undefined || name === undefined)
+    throw new TypeError('a part of a decoder goes from picture to picture')
+  return evaluate(to, { [name]: 1 })
 }
 
 /** Tried out, so that no second place knows a solver's limits. */

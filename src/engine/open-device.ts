@@ -10,6 +10,7 @@ import {
   type Profile,
 } from './cost-book.ts'
 import { contextCacheBytes, promptCacheBytes } from './memory-needs.ts'
+import { describePlan } from './memory-plan.ts'
 import { Model } from './model.ts'
 import { Pipeline } from './pipeline.ts'
 import type { DeviceOptions } from './protocol.ts'
@@ -31,9 +32,6 @@ const needs: Readonly<Record<DeviceOptions['device']['provider'], string>> = {
   webgpu: 'it needs a GPU with its Vulkan, Metal or Direct3D 12 driver',
 }
 
-/** Of float32 numbers that a row-token has alive at the peak of a block, in widths of the model: states, q, k, v, feed-forward. */
-const liveWidths = 16
-
 /**
  * The first model is loaded, the others are opened only.
  * @param onNote hears what an operator should know: a kernel that is avoided, a conversion that takes minutes
@@ -43,7 +41,7 @@ export async function openDevice(
   options: DeviceOptions,
   onNote: (message: string) => void,
 ): Promise<OpenedDevice> {
-  const { name, device, models, cacheDir, precision = 'float32', memoryLimitBytes = Infinity } = options
+  const { name, device, models, cacheDir, precision = 'float32', memoryLimitBytes } = options
   const { provider, index: deviceIndex, cores } = device
   const threads = cores ? cores[1] - cores[0] + 1 : 0
   const check = await checkProvider({ provider, threads, deviceIndex, precision }).catch((error: unknown) => {
@@ -63,15 +61,19 @@ export async function openDevice(
       cacheDir,
       lowering,
       precision,
+      memoryLimitBytes,
       onNote,
     })
+    if (!model.plan.fits) {
+      const [, ...reasons] = describePlan(model.plan)
+      throw new Error(`ATELIER_MEMORY_LIMIT_MIB: the model ${name} does not fit; ${reasons.join('; ')}`)
+    }
     const share = 1 / models.length
     pipelines.push(
       new Pipeline(model, { promptBytes: promptCacheBytes * share, contextBytes: contextCacheBytes * share }),
     )
   }
-  const weightBytes = Math.max(0, memoryLimitBytes - promptCacheBytes - contextCacheBytes)
-  const residency = new Residency(pipelines, weightBytes)
+  const residency = new Residency(pipelines, leftForWeights(pipelines, memoryLimitBytes))
 
   const folder = join(cacheDir, 'costs')
   const keyOf = ({ description: { version } }: Model) => `${version}-${name}-${lowering}-${precision}`
@@ -89,13 +91,14 @@ export async function openDevice(
     }
     books.set(model.description.name, new CostBook(profile ?? guessProfile(model)))
   }
-  return { pipelines, residency, books, limits: limitsOf(pipelines, memoryLimitBytes) }
+  const maxRowTokens = Math.min(...pipelines.map(({ model }) => model.plan.maxRowTokens))
+  return { pipelines, residency, books, limits: { maxRowTokens } }
 }
 
-/** What the weights leave of the limit, in rows · tokens of the widest model; one guided request must always fit. */
-function limitsOf(pipelines: readonly Pipeline[], memoryLimitBytes: number): Limits {
-  const widest = Math.max(...pipelines.map(({ model: { pixart } }) => pixart.heads * pixart.headWidth))
-  const heaviest = Math.max(...pipelines.map(({ model }) => model.description.sizeBytes))
-  const left = memoryLimitBytes - promptCacheBytes - contextCacheBytes - heaviest
-  return { maxRowTokens: Math.max(1, Math.floor(left / (4 * liveWidths * widest))) }
+/** What the process and the work of the most demanding model leave of the limit. */
+function leftForWeights(pipelines: readonly Pipeline[], memoryLimitBytes = Infinity): number {
+  const beside = pipelines.map(
+    ({ model: { plan } }) => Math.max(...Object.values(plan.peakBytes)) - plan.residentBytes,
+  )
+  return memoryLimitBytes - Math.max(...beside)
 }

@@ -41,7 +41,8 @@ export class Residency {
    * @throws {Error} when the model alone is over the limit; whatever loading throws
    */
   async load(pipeline: Pipeline, stage?: Stage): Promise<void> {
-    const { name, sizeBytes } = pipeline.model.description
+    const { name } = pipeline.model.description
+    const sizeBytes = pipeline.model.plan.residentBytes
     if (stage && this.#loaded.has(name)) return pipeline.model.prepare(stage)
     if (sizeBytes > this.#limitBytes) {
       const [needed, left] = [Math.ceil(sizeBytes / 2 ** 20), Math.floor(this.#limitBytes / 2 ** 20)]
@@ -59,6 +60,6 @@ export class Residency {
   }
 
   #sizeOf(name: string): number {
-    return this.#pipelines.get(name)?.model.description.sizeBytes ?? 0
+    return this.#pipelines.get(name)?.model.plan.residentBytes ?? 0
   }
 }

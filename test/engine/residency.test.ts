@@ -32,7 +32,7 @@ const states = (residency: Residency) => residency.infos.map(({ name, state }) =
 
 test('the least recently used model leaves for the one that comes, and work begun on it goes on when it is back', async () => {
   const [first, second] = pipelines as readonly [Pipeline, Pipeline]
-  const largest = Math.max(...pipelines.map(({ model }) => model.description.sizeBytes))
+  const largest = Math.max(...pipelines.map(({ model }) => model.plan.residentBytes))
   const residency = new Residency(pipelines, largest)
   expect(states(residency)).toEqual(['tiny-512 unloaded', 'tiny-1024-ms unloaded'])
 
