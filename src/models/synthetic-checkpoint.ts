@@ -33,6 +33,8 @@ export interface SyntheticCheckpoint {
 export interface WriteOptions {
   /** Called before each file of weights. */
   readonly onFile?: (file: { readonly name: string; readonly sizeBytes: number }) => void
+  /** Ends the work between two pieces of a tensor; nothing is left behind. */
+  readonly signal?: AbortSignal
 }
 
 type Shapes = ReadonlyMap<string, readonly number[]>
@@ -59,7 +61,7 @@ interface Component {
 export async function writeSyntheticCheckpoint(
   path: string,
   checkpoint: SyntheticCheckpoint,
-  { onFile }: WriteOptions = {},
+  { onFile, signal }: WriteOptions = {},
 ): Promise<void> {
   const { seed, tokenizer, dtype = 'F32' } = checkpoint
   const components = componentsOf(checkpoint, dtype)
@@ -69,7 +71,7 @@ export async function writeSyntheticCheckpoint(
   await refuseFullDisk(folder, components, dtype)
   const temporary = `${folder}.${randomBytes(8).toString('hex')}${temporarySuffix}`
   try {
-    for (const component of components) await writeComponent(temporary, component, { seed, dtype, onFile })
+    for (const component of components) await writeComponent(temporary, component, { seed, dtype, onFile, signal })
     await writeJson(join(temporary, 'scheduler'), 'scheduler_config.json', schedulerConfig)
     await cp(tokenizer, join(temporary, 'tokenizer'), { recursive: true })
     await writeJson(temporary, 'model_index.json', modelIndex)
@@ -174,12 +176,13 @@ interface Values {
   readonly seed: number
   readonly dtype: FloatDtype
   readonly onFile: WriteOptions['onFile']
+  readonly signal: AbortSignal | undefined
 }
 
 async function writeComponent(
   checkpoint: string,
   { folder, stem, config, shapes, maxShardBytes, initialise }: Component,
-  { seed, dtype, onFile }: Values,
+  { seed, dtype, onFile, signal }: Values,
 ): Promise<void> {
   const path = join(checkpoint, folder)
   await writeJson(path, 'config.json', config)
@@ -195,12 +198,19 @@ async function writeComponent(
     const tensors = Array.from(shard, ([key, shape]): [string, TensorSource] => {
       weightMap.set(key, name)
       const data = syntheticValues(`${seed}/${folder}/${key}`, dtype, sizeOf(shape), initialise(key, shape))
-      return [key, { dtype, shape, data }]
+      return [key, { dtype, shape, data: unlessAborted(data, signal) }]
     })
     await writeSafetensors(join(path, name), tensors, new Map([['format', 'pt']]))
   }
   if (shards.length > 1)
     await writeJson(path, `${stem}.safetensors.index.json`, shardIndex(weightMap, sizeBytesOf(shapes, dtype)))
+}
+
+async function* unlessAborted<T>(pieces: AsyncIterable<T>, signal: AbortSignal | undefined): AsyncGenerator<T> {
+  for await (const piece of pieces) {
+    signal?.throwIfAborted()
+    yield piece
+  }
 }
 
 /** Keeps what passes through a layer at the size that it came in with: ones for norms, 1 / √fan-in for products. */

@@ -167,6 +167,17 @@ test('a folder with anything in it is left alone, and one that fails leaves noth
   expect(await readdir(join(folder, 'parent'), { recursive: true })).toEqual(['fails'])
 })
 
+test('one that is ended half way leaves nothing behind', async () => {
+  const controller = new AbortController()
+  const onFile = ({ name }: { readonly name: string }): void => {
+    if (name.startsWith('vae')) controller.abort(new Error('ended'))
+  }
+  const { signal } = controller
+  const ended = join(folder, 'ended', 'checkpoint')
+  await expect(writeSyntheticCheckpoint(ended, smallCheckpoint, { onFile, signal })).rejects.toThrow('ended')
+  expect(await readdir(join(folder, 'ended'))).toEqual([])
+})
+
 test('a disk that is too small is refused before anything is written', async () => {
   const vast = { ...smallCheckpoint.textEncoder, vocab_size: 2 ** 45 }
   await expect(

@@ -9,6 +9,7 @@ import {
 } from '../../models/quantised-checkpoint.ts'
 import { openCheckpoint, type Checkpoint } from '../../weights/checkpoint.ts'
 import type { BlockFormat } from '../../weights/quantisation.ts'
+import { untilInterrupted } from './until-interrupted.ts'
 
 type IntegerType = 'int4' | 'int8'
 
@@ -109,20 +110,6 @@ function printReport({
     `  final latents  cosine ${latents.cosine.toFixed(6)}  relative error ${latents.relativeError.toFixed(4)}`,
   )
   console.log(`  pixels         PSNR ${pixels.psnrDb.toFixed(2)} dB`)
-}
-
-/** Gives what is being written the time to clean up behind itself when the process is told to end. */
-async function untilInterrupted<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const controller = new AbortController()
-  const interrupt = (signal: NodeJS.Signals) =>
-    controller.abort(new Error(`interrupted by ${signal}: nothing was written`))
-  const signals = ['SIGINT', 'SIGTERM'] as const
-  for (const signal of signals) process.once(signal, interrupt)
-  try {
-    return await work(controller.signal)
-  } finally {
-    for (const signal of signals) process.off(signal, interrupt)
-  }
 }
 
 type Component = Checkpoint['vae']

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { preset, type PresetName, type PresetOptions } from '../../models/presets.ts'
 import { writeSyntheticCheckpoint } from '../../models/synthetic-checkpoint.ts'
 import type { FloatDtype } from '../../weights/dtypes.ts'
+import { untilInterrupted } from './until-interrupted.ts'
 
 const dtypes = { f32: 'F32', f16: 'F16', bf16: 'BF16' } as const satisfies Record<string, FloatDtype>
 
@@ -23,12 +24,11 @@ export async function modelSynth(
   const checkpoint = { ...configs, tokenizer, seed, dtype: dtypes[dtype] }
   const startedMs = performance.now()
   let totalBytes = 0
-  await writeSyntheticCheckpoint(folder, checkpoint, {
-    onFile: (file) => {
-      totalBytes += file.sizeBytes
-      console.log(`${file.name}  ${mebibytes(file.sizeBytes)}`)
-    },
-  })
+  const onFile = (file: { readonly name: string; readonly sizeBytes: number }): void => {
+    totalBytes += file.sizeBytes
+    console.log(`${file.name}  ${mebibytes(file.sizeBytes)}`)
+  }
+  await untilInterrupted((signal) => writeSyntheticCheckpoint(folder, checkpoint, { onFile, signal }))
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
   console.log(`${folder}: ${name} in ${dtype}, ${mebibytes(totalBytes)} of weights written in ${seconds} s`)
 }
