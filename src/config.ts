@@ -117,9 +117,15 @@ const settings = {
     expected: 'cpu, cpu:FIRST-LAST (cores), cuda, cuda:N, webgpu, each once',
     parse: parseDevices,
   }),
+  precision: setting({
+    variable: 'ATELIER_PRECISION',
+    description: 'what models compute in; auto is float16 on cuda and float32 elsewhere',
+    fallback: 'auto',
+    ...oneOf('auto', 'float32', 'float16'),
+  }),
   memoryLimitMib: setting({
     variable: 'ATELIER_MEMORY_LIMIT_MIB',
-    description: 'memory of one device for weights, embeddings and batches, in MiB; 0 is no limit',
+    description: "memory of one device's process, in MiB; 0 is no limit",
     fallback: '0',
     ...integer(0, 16_777_216),
   }),

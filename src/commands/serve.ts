@@ -57,6 +57,10 @@ function logDeviceEvent(log: Logger, event: DeviceEvent): void {
   switch (event.kind) {
     case 'note':
       return log.warn({ device: event.device }, event.message)
+    case 'plan': {
+      const [memory, peaks] = event.lines
+      return log.info({ device: event.device, model: event.model, peaks }, memory)
+    }
     case 'died':
       return log.error(
         { device: event.device, reason: event.reason, requests: event.requests },

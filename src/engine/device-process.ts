@@ -1,5 +1,6 @@
 /** The child process of one device: opens the models, then runs the loop and talks to its parent. */
 import { Loop } from './loop.ts'
+import { describePlan } from './memory-plan.ts'
 import { openDevice } from './open-device.ts'
 import type { ChildMessage, DeviceOptions, ParentMessage } from './protocol.ts'
 
@@ -29,7 +30,11 @@ process.on('message', (message: ParentMessage) => {
 })
 
 async function start(options: DeviceOptions): Promise<void> {
-  const { residency, books, limits } = await openDevice(options, (message) => tell({ type: 'note', message }))
+  const { pipelines, residency, books, limits } = await openDevice(options, (message) =>
+    tell({ type: 'note', message }),
+  )
+  for (const { model } of pipelines)
+    tell({ type: 'plan', model: model.description.name, lines: describePlan(model.plan) })
   loop = new Loop({ device: options.name, residency, books, limits, tell })
   tell({ type: 'costs', costs: Object.fromEntries([...books].map(([name, book]) => [name, book.costs])) })
   tell({ type: 'ready', models: residency.infos })

@@ -22,6 +22,7 @@ const restartDelayMs = { first: 0, base: 250, max: 10_000 }
 
 export type DeviceEvent = { readonly device: string } & (
   | { readonly kind: 'note'; readonly message: string }
+  | { readonly kind: 'plan'; readonly model: string; readonly lines: readonly string[] }
   | { readonly kind: 'ready'; readonly pid: number; readonly models: readonly ModelInfo[] }
   | { readonly kind: 'died'; readonly reason: string; readonly requests: number }
 )
@@ -214,6 +215,9 @@ export class Device {
     switch (message.type) {
       case 'note':
         this.#onEvent({ kind: 'note', device: this.name, message: message.message })
+        return
+      case 'plan':
+        this.#onEvent({ kind: 'plan', device: this.name, model: message.model, lines: message.lines })
         return
       case 'ready':
         this.#state = { kind: 'ready', child }

@@ -146,6 +146,8 @@ export type ChildMessage =
   | { readonly type: 'failed-to-start'; readonly message: string }
   /** What an operator should know, such as a conversion of weights that takes minutes. */
   | { readonly type: 'note'; readonly message: string }
+  /** How a model will be run within the memory, in lines for people. */
+  | { readonly type: 'plan'; readonly model: string; readonly lines: readonly string[] }
   | { readonly type: 'ready'; readonly models: readonly ModelInfo[] }
   /** A model was loaded or had to leave. */
   | { readonly type: 'models'; readonly models: readonly ModelInfo[] }
