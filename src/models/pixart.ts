@@ -12,6 +12,7 @@ import { Scope, type WeightStorage } from '../graph/scope.ts'
 import { ConfigReader, type ConfigFields } from './config-reader.ts'
 import { affine, linear } from './layers.ts'
 import { lowerings, type Attention, type Lowering, type LoweringName } from './lowering.ts'
+import { exp32 } from './single-precision.ts'
 
 export interface PixArtConfig {
   readonly heads: number
@@ -313,7 +314,7 @@ function positionEmbedding(coords: Value, width: number): Value {
 function timestepEmbedding(scope: Scope, timestep: Value, width: number, ops: Lowering): Value {
   const half = frequencyWidth / 2
   const { fround } = Math
-  const frequencies = Float32Array.from({ length: half }, (_, i) => Math.exp(fround(fround(-Math.log(10000)) * i) / half))
+  const frequencies = Float32Array.from({ length: half }, (_, i) => exp32(fround(fround(-Math.log(10000)) * i) / half))
   const angles = Mul(Unsqueeze(timestep, [timestep.shape.length]), constant('float32', [half], frequencies)) // (…, 128)
   const sinusoids = Concat([Cos(angles), Sin(angles)], { axis: -1 }) // (…, 256)
   return linear(scope.at('linear_2'), ops.silu(linear(scope.at('linear_1'), sinusoids, width)), width)

@@ -10,8 +10,12 @@ export interface DiffusionProcess {
   /** √ᾱₜ and √(1 − ᾱₜ): xₜ = √ᾱₜ x₀ + √(1 − ᾱₜ) ε. */
   readonly signal: Float64Array // (timesteps)
   readonly noise: Float64Array // (timesteps)
-  /** The posterior's mean differs from the model's by this times (predicted noise − noise). */
-  readonly meanPerNoise: Float64Array // (timesteps)
+  /** x₀ = cleanOfNoised · xₜ − cleanOfNoise · ε */
+  readonly cleanOfNoised: Float64Array // (timesteps)
+  readonly cleanOfNoise: Float64Array // (timesteps)
+  /** The mean of q(xₜ₋₁|xₜ, x₀) is meanOfClean · x₀ + meanOfNoised · xₜ. */
+  readonly meanOfClean: Float64Array // (timesteps)
+  readonly meanOfNoised: Float64Array // (timesteps)
   /** ln β̃ₜ, the least that a learned variance can be; that of t = 0, which is −∞, is that of t = 1. */
   readonly leastLogVariance: Float64Array // (timesteps)
   /** ln βₜ, the most. */
@@ -45,10 +49,10 @@ export function diffusionProcess({
     timesteps: trainTimesteps,
     signal: cumulative.map(Math.sqrt),
     noise: cumulative.map((now) => Math.sqrt(1 - now)),
-    // The weight of x₀ in the mean, times what an error of the noise is of an error of x₀.
-    meanPerNoise: table(
-      (rate, now, earlier) => ((rate * Math.sqrt(earlier)) / (1 - now)) * Math.sqrt(1 / now - 1),
-    ),
+    cleanOfNoised: cumulative.map((now) => Math.sqrt(1 / now)),
+    cleanOfNoise: cumulative.map((now) => Math.sqrt(1 / now - 1)),
+    meanOfClean: table((rate, now, earlier) => (rate * Math.sqrt(earlier)) / (1 - now)),
+    meanOfNoised: table((rate, now, earlier) => ((1 - earlier) * Math.sqrt(1 - rate)) / (1 - now)),
     leastLogVariance: posteriorVariance.map((variance, t) =>
       Math.log(posteriorVariance[Math.max(t, 1)] ?? variance),
     ),
@@ -57,7 +61,7 @@ export function diffusionProcess({
   }
 }
 
-/** Writes xₜ into `noised`: √ᾱₜ x₀ + √(1 − ᾱₜ) ε. */
+/** Writes xₜ into `noised`: √ᾱₜ x₀ + √(1 − ᾱₜ) ε, in single precision. */
 export function addNoise(
   { signal, noise: amount }: DiffusionProcess,
   {
@@ -68,5 +72,6 @@ export function addNoise(
   noised: Float32Array,
 ): void {
   const [kept, added] = [Math.fround(signal[timestep]!), Math.fround(amount[timestep]!)]
-  for (let i = 0; i < noised.length; i++) noised[i] = kept * clean[i]! + added * noise[i]!
+  for (let i = 0; i < noised.length; i++)
+    noised[i] = Math.fround(kept * clean[i]!) + Math.fround(added * noise[i]!)
 }

@@ -34,7 +34,7 @@ export function transformerStep(
   const [clean, noise] = [input('clean', 'float32', tokens.shape), input('noise', 'float32', tokens.shape)]
   const output = outputOf(model, 'output')
   const { loss, mse, bound, detached } = noiseLoss(
-    { output, clean, noise, timestep: named(model, 'timestep') },
+    { output, clean, noise, noised: tokens, timestep: named(model, 'timestep') },
     process,
     options,
   )

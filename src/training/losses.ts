@@ -46,6 +46,8 @@ export interface NoisePrediction {
   readonly output: Value // (R, N, P | 2·P)
   readonly noise: Value // (R, N, P)
   readonly clean: Value // (R, N, P)
+  /** The clean latents with that noise at the timestep. */
+  readonly noised: Value // (R, N, P)
   /** Whole numbers from 0. */
   readonly timestep: Value // (R) float32
 }
@@ -65,7 +67,7 @@ export function noiseLoss(
   process: DiffusionProcess,
   { kind, minSnr }: NoiseLossOptions,
 ): NoiseLoss {
-  const { output, noise, timestep } = prediction
+  const { output, noise, clean, noised, timestep } = prediction
   const learned = output.shape.at(-1) !== noise.shape.at(-1)
   const [predicted = output, interpolation] = learned ? Split(output, { axis: -1, num_outputs: 2 }) : [output]
   const mistake = Sub(predicted, noise) // (R, N, P)
@@ -90,7 +92,7 @@ export function noiseLoss(
     return same
   }
   const bound = variationalBound(
-    { mistake: detach(mistake), interpolation, clean: prediction.clean, timestep },
+    { clean, noised, predicted: detach(predicted), interpolation, timestep },
     process,
     detach,
   )
@@ -100,51 +102,60 @@ export function noiseLoss(
 /** The same value, through which nothing is differentiated. */
 type Detach = (value: Value) => Value
 
+interface Step {
+  readonly clean: Value // (R, N, P)
+  readonly noised: Value // (R, N, P)
+  /** The noise, as the model has it. */
+  readonly predicted: Value // (R, N, P)
+  /** −1 for the least variance, 1 for the most, geometrically between. */
+  readonly interpolation: Value // (R, N, P)
+  readonly timestep: Value // (R)
+}
+
 /**
  * Kullback–Leibler divergence of the posterior q(xₜ₋₁|xₜ, x₀) from the model's step, and for t = 0 the negative log-likelihood of
- * x₀ in bins of 2/255; both in bits per dimension. The means differ by a multiple of the noise's mistake alone.
+ * x₀ in bins of 2/255; both in bits per dimension. Term by term in the reference's order, whose rounding errors are larger than
+ * what a gradient of the variance may be off by.
  */
 function variationalBound(
-  {
-    mistake,
-    interpolation,
-    clean,
-    timestep,
-  }: {
-    readonly mistake: Value
-    readonly interpolation: Value
-    readonly clean: Value
-    readonly timestep: Value
-  },
+  { clean, noised, predicted, interpolation, timestep }: Step,
   process: DiffusionProcess,
   detach: Detach,
 ): Value {
-  const [least, most] = [process.leastLogVariance, process.mostLogVariance]
-  const perRowNumber = (table: Float64Array): Value => Unsqueeze(atTimestep(table, timestep), [1, 2]) // (R, 1, 1)
-  const share = Add(Mul(interpolation, scalar(0.5)), scalar(0.5))
-  // ln of the model's variance over the posterior's
-  const excess = Mul(share, perRowNumber(most.map((value, t) => value - least[t]!))) // (R, N, P)
-  const logVariance = Add(excess, perRowNumber(least))
-  const apart = Mul(mistake, perRowNumber(process.meanPerNoise)) // difference of the means
-  const divergence = Mul(
-    Add(Add(Sub(excess, scalar(1)), Exp(Neg(excess))), Mul(Mul(apart, apart), Exp(Neg(logVariance)))),
-    scalar(0.5),
+  const at = (table: Float64Array): Value => Unsqueeze(atTimestep(table, timestep), [1, 2]) // (R, 1, 1)
+  const fromNoised = Mul(noised, at(process.meanOfNoised))
+  const posteriorMean = (cleanEstimate: Value): Value =>
+    Add(Mul(cleanEstimate, at(process.meanOfClean)), fromNoised)
+  const estimate = Sub(Mul(noised, at(process.cleanOfNoised)), Mul(predicted, at(process.cleanOfNoise)))
+  const modelMean = posteriorMean(estimate) // (R, N, P)
+  const [least, most] = [at(process.leastLogVariance), at(process.mostLogVariance)]
+  const share = Mul(Add(interpolation, scalar(1)), scalar(0.5))
+  const logVariance = Add(Mul(share, most), Mul(Sub(scalar(1), share), least)) // (R, N, P)
+
+  const apart = Sub(posteriorMean(clean), modelMean)
+  const excess = Sub(logVariance, least)
+  const terms = Add(
+    Add(Sub(excess, scalar(1)), Exp(Neg(excess))),
+    Mul(Mul(apart, apart), Exp(Neg(logVariance))),
   )
-  const likelihood = binLogLikelihood({ clean, apart, logDeviation: Mul(logVariance, scalar(0.5)) }, detach)
+  const divergence = Mul(terms, scalar(0.5))
+  const bin = { clean, fromMean: Sub(clean, modelMean), logDeviation: Mul(logVariance, scalar(0.5)) }
   const first = Equal(timestep, scalar(0)) // (R)
-  return Div(Where(first, Neg(perRow(likelihood)), perRow(divergence)), scalar(Math.LN2)) // (R)
+  const nats = Where(first, Neg(perRow(binLogLikelihood(bin, detach))), perRow(divergence))
+  return Div(nats, scalar(Math.LN2)) // (R)
 }
 
 interface Bin {
   readonly clean: Value // (R, N, P)
-  readonly apart: Value // (R, N, P)
+  /** How far `clean` lies from the mean. */
+  readonly fromMean: Value // (R, N, P)
   readonly logDeviation: Value // (R, N, P)
 }
 
-/** ln of the probability that a normal variable, whose mean is `clean − apart`, falls in the bin of `clean`. */
-function binLogLikelihood({ clean, apart, logDeviation }: Bin, detach: Detach): Value {
+/** ln of the probability that a normal variable falls in the bin of `clean`. */
+function binLogLikelihood({ clean, fromMean, logDeviation }: Bin, detach: Detach): Value {
   const inverse = Exp(Neg(logDeviation))
-  const below = (edge: number): Value => normalCdf(Mul(inverse, Add(apart, scalar(edge))), detach)
+  const below = (edge: number): Value => normalCdf(Mul(inverse, Add(fromMean, scalar(edge))), detach)
   const [upper, lower] = [below(1 / 255), below(-1 / 255)]
   const logOf = (probability: Value): Value => Log(Clip(probability, scalar(1e-12), scalar(1)))
   // The outermost bins reach to infinity.

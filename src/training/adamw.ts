@@ -1,0 +1,70 @@
+/** AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2), as PyTorch computes it; float32 state, double in between. */
+import { tensorOf, zerosLike, type Tensors } from './tensors.ts'
+
+export interface AdamWOptions {
+  readonly beta1: number
+  readonly beta2: number
+  readonly epsilon: number
+  /** Of each parameter, by key, so that groups of them can decay differently; the decay is decoupled from the moments. */
+  readonly weightDecay: (key: string) => number
+}
+
+/** What PixArt-α was trained with. */
+export const defaultAdamW: AdamWOptions = {
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-10,
+  weightDecay: () => 0.03,
+}
+
+/** All that a later step depends on, besides weights and gradients. */
+export interface AdamWState {
+  /** Steps taken. */
+  steps: number
+  readonly first: Tensors
+  readonly second: Tensors
+}
+
+export const startAdamW = (weights: Tensors): AdamWState => ({
+  steps: 0,
+  first: zerosLike(weights),
+  second: zerosLike(weights),
+})
+
+export interface AdamWStep {
+  readonly gradients: Tensors
+  /** Multiplies the gradients: what clipping or a mean over micro-batches asks for. */
+  readonly scale: number
+  readonly learningRate: number
+}
+
+/**
+ * Takes a step: writes the weights and the state.
+ * @throws {RangeError} when a gradient is missing or has another size, before that weight is written
+ */
+export function stepAdamW(
+  weights: Tensors,
+  state: AdamWState,
+  { gradients, scale, learningRate }: AdamWStep,
+  options: AdamWOptions,
+): void {
+  const { beta1, beta2, epsilon, weightDecay } = options
+  state.steps += 1
+  const rate = learningRate / (1 - beta1 ** state.steps)
+  const correction = 1 / Math.sqrt(1 - beta2 ** state.steps)
+  for (const [key, weight] of weights) {
+    const { length } = weight
+    const gradient = tensorOf(gradients, key, length)
+    const first = tensorOf(state.first, key, length)
+    const second = tensorOf(state.second, key, length)
+    const kept = 1 - learningRate * weightDecay(key)
+    for (let i = 0; i < length; i++) {
+      const slope = gradient[i]! * scale
+      const momentum = beta1 * first[i]! + (1 - beta1) * slope
+      const energy = beta2 * second[i]! + (1 - beta2) * slope * slope
+      first[i] = momentum
+      second[i] = energy
+      weight[i] = weight[i]! * kept - (rate * momentum) / (Math.sqrt(energy) * correction + epsilon)
+    }
+  }
+}

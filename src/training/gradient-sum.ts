@@ -1,0 +1,47 @@
+/** Gradients of several micro-batches together, and how large they may be. */
+import { tensorOf, zerosLike, type Tensors } from './tensors.ts'
+
+/** Adds up in the order in which they are given, so that the sum depends on nothing else. */
+export class GradientSum {
+  readonly gradients: Tensors
+  #weight = 0
+
+  /** @param like tensors of the gradients' keys and sizes */
+  constructor(like: Tensors) {
+    this.gradients = zerosLike(like)
+  }
+
+  /** Sum of the weights so far: dividing by it makes the sum a mean. */
+  get weight(): number {
+    return this.#weight
+  }
+
+  /**
+   * @param weight of this micro-batch in the mean, such as its number of rows
+   * @throws {RangeError} when a gradient is missing or has another size
+   */
+  add(gradients: Tensors, weight: number): void {
+    for (const [key, sum] of this.gradients) {
+      const gradient = tensorOf(gradients, key, sum.length)
+      for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + weight * gradient[i]!
+    }
+    this.#weight += weight
+  }
+
+  clear(): void {
+    for (const sum of this.gradients.values()) sum.fill(0)
+    this.#weight = 0
+  }
+}
+
+/** The Euclidean norm of all gradients as one vector. */
+export function globalNorm(gradients: Tensors): number {
+  let squares = 0
+  for (const gradient of gradients.values()) {
+    for (let i = 0; i < gradient.length; i++) squares += gradient[i]! ** 2
+  }
+  return Math.sqrt(squares)
+}
+
+/** What to multiply gradients of that norm by so that it is at most `largest` (Pascanu et al. 2013), as PyTorch does. */
+export const clipFactor = (norm: number, largest: number): number => Math.min(1, largest / (norm + 1e-6))
