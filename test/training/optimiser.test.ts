@@ -53,7 +53,7 @@ function differences(
       const expected = reference(references, prefix + key).data
       return Array.from(data, (value, i) => Math.abs(value - expected[i]!))
     })
-  return Float64Array.from(all).sort().reverse()
+  return Float64Array.from(all).sort().toReversed()
 }
 
 describe.each(variants)('five steps end where PyTorch ends: %s', (variant) => {
