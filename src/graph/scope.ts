@@ -10,7 +10,14 @@ import { shapeText } from './shapes.ts'
 
 /** How a checkpoint stores a matrix whose elements it does not hold as the graph's own type. */
 export type WeightFormat =
-  { readonly kind: 'float16' } | { readonly kind: 'blocks'; readonly bits: 4 | 8; readonly blockSize: number }
+  | { readonly kind: 'float16' }
+  | {
+      readonly kind: 'blocks'
+      readonly bits: 4 | 8
+      readonly blockSize: number
+      /** Whether a kernel may round what it multiplies with to int8; float32 when left out. */
+      readonly activations?: 'float32' | 'int8'
+    }
 
 /** What of a checkpoint the shapes of its tensors follow from, apart from the model's configuration. */
 export interface WeightStorage {

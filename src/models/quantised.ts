@@ -5,17 +5,19 @@
  */
 import { integers, scalar, type Value } from '../graph/ir.ts'
 import { Add, Cast, Concat, Gemm, MatMulNBits, Mul, Reshape, Slice, Sub, Unsqueeze, type BlockQuantised } from '../graph/ops.ts'
-import type { Scope, WeightStorage } from '../graph/scope.ts'
-import { blocksPerRow, packedBytes, partKeys, type BlockFormat } from '../weights/quantisation.ts'
+import type { Scope, WeightFormat, WeightStorage } from '../graph/scope.ts'
+import { blocksPerRow, packedBytes, partKeys } from '../weights/quantisation.ts'
 
 export interface QuantisedMatrix extends BlockQuantised {
   readonly zeroPoints: Value
   readonly size: readonly [N: number, K: number]
-  readonly format: BlockFormat
+  readonly format: Blocks
 }
 
+type Blocks = Extract<WeightFormat, { kind: 'blocks' }>
+
 /** The three tensors that stand for the matrix `weight` of a scope, the scales as float32. */
-export function quantisedMatrix(scope: Scope, size: readonly [N: number, K: number], format: BlockFormat): QuantisedMatrix {
+export function quantisedMatrix(scope: Scope, size: readonly [N: number, K: number], format: Blocks): QuantisedMatrix {
   const [N, K] = size
   const { bits, blockSize } = format
   const blocks = blocksPerRow(K, format)
@@ -30,18 +32,13 @@ export function quantisedMatrix(scope: Scope, size: readonly [N: number, K: numb
   }
 }
 
-/**
- * With 4 bits the kernel computes in float32, as fast as a float32 product of 120 rows. With 8 it would take four times as long
- * and rounds x to int8 instead, which errs by 5e-3 of the result.
- */
-const accuracyLevel = { 4: 1, 8: 4 } as const
-
 /** x (M, K) · matrixᵀ + bias: (M, N). */
 export function product(x: Value, matrix: QuantisedMatrix, bias: Value | undefined, kernels: WeightStorage['kernels']): Value {
   if (kernels === 'elementary') return Gemm(x, dequantised(matrix), bias, { transB: 1 })
   const [N, K] = matrix.size
-  const { bits, blockSize } = matrix.format
-  return MatMulNBits(x, matrix, bias, { K, N, bits, block_size: blockSize, accuracy_level: accuracyLevel[bits] })
+  const { bits, blockSize, activations } = matrix.format
+  const accuracyLevel = activations === 'int8' ? 4 : 1
+  return MatMulNBits(x, matrix, bias, { K, N, bits, block_size: blockSize, accuracy_level: accuracyLevel })
 }
 
 /** The matrix in float32: (N, K). */

@@ -43,8 +43,13 @@ async function writeLayer({ N, K, format }: Layer) {
   return { tensors: (await openSafetensors(file)).tensors, matrix: dequantiseRows(rows, K, format), bias }
 }
 
-function layerGraph({ N, K, format }: Layer, kernels: WeightStorage['kernels']): Graph {
-  const formats = new Map<string, WeightFormat>([['proj.weight', { kind: 'blocks', ...format }]])
+interface Products {
+  readonly kernels: WeightStorage['kernels']
+  readonly activations: 'float32' | 'int8'
+}
+
+function layerGraph({ N, K, format }: Layer, { kernels, activations }: Products): Graph {
+  const formats = new Map<string, WeightFormat>([['proj.weight', { kind: 'blocks', ...format, activations }]])
   const scope = Scope.root('float32', { formats, kernels }).at('proj')
   const x = input('x', 'float32', [symbol('B'), symbol('T'), K])
   return graph('layer', [x], { y: linear(scope, x, N) })
@@ -74,15 +79,19 @@ const cases = ([4, 8] as const).flatMap((bits) =>
   ([[32, 96], [32, 80], [16, 40], [128, 256]] as const).map(([blockSize, K]) => ({ bits, blockSize, K })),
 )
 
-/** The kernel for 8 bits rounds what it multiplies with to 8 bits as well. */
-const bounds = { fused: { 4: 2e-6, 8: 1e-2 }, elementary: { 4: 2e-6, 8: 2e-6 } } as const
+const bounds = { float32: 2e-6, int8: 1e-2 } as const
+const products = [
+  { kernels: 'fused', activations: 'float32' },
+  { kernels: 'fused', activations: 'int8' },
+  { kernels: 'elementary', activations: 'float32' },
+] as const
 
 describe.each(cases)('$bits bits, blocks of $blockSize, $K inputs', ({ bits, blockSize, K }) => {
-  test.each(['fused', 'elementary'] as const)('%s kernels give the product with the dequantised matrix', async (kernels) => {
+  test.each(products)('$kernels, $activations: the product with the dequantised matrix', async (how) => {
     const layer: Layer = { N: 24, K, format: { bits, blockSize } }
     const { tensors, matrix, bias } = await writeLayer(layer)
     const x = normal(2 * tokens * K, 3)
-    const [y = new Float32Array()] = await run(layerGraph(layer, kernels), tensors, [x])
+    const [y = new Float32Array()] = await run(layerGraph(layer, how), tensors, [x])
     let [errors, squares] = [0, 0]
     for (const [i, value] of y.entries()) {
       const [row, n] = [Math.floor(i / 24), i % 24]
@@ -92,18 +101,22 @@ describe.each(cases)('$bits bits, blocks of $blockSize, $K inputs', ({ bits, blo
       squares += exact ** 2
     }
     expect(y).toHaveLength(2 * tokens * 24)
-    expect(Math.sqrt(errors / squares)).toBeLessThan(bounds[kernels][bits])
+    expect(Math.sqrt(errors / squares)).toBeLessThan(bounds[how.activations])
   })
 })
 
 describe.each([1, 2])('with %i threads', (threads) => {
-  test.each([4, 8] as const)('%i bits: a prompt alone gives the bits that it gives among 2 and 4', async (bits) => {
+  test.each([
+    [4, 'float32'],
+    [8, 'float32'],
+    [8, 'int8'],
+  ] as const)('%i bits, %s: a prompt alone gives the bits that it gives among 2 and 4', async (bits, activations) => {
     const layer: Layer = { N: 320, K: 256, format: { bits, blockSize: 32 } }
     const { tensors } = await writeLayer(layer)
     const x = normal(4 * tokens * 256, 4)
     const one = tokens * 256
     const batches = [x.subarray(0, one), x.subarray(one, 2 * one), x.subarray(0, 2 * one), x]
-    const [first, second, two, four] = await run(layerGraph(layer, 'fused'), tensors, batches, threads)
+    const [first, second, two, four] = await run(layerGraph(layer, { kernels: 'fused', activations }), tensors, batches, threads)
     expect(two).toEqual(Float32Array.of(...first!, ...second!))
     expect(four!.subarray(0, two!.length)).toEqual(two)
   })
