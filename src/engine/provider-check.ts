@@ -56,7 +56,7 @@ function primitives(lowering: LoweringName): Graph {
     SiLU: ops.silu(x),
     'layer normalisation': ops.layerNorm(x, 1e-6),
     'RMS normalisation': ops.rmsNorm(x, weight, 1e-6),
-    'group standardisation': ops.groupStandardise(Reshape(x, integers(batch, 32, -1)), 1e-6),
+    'group standardisation': ops.groupStandardise(Reshape(x, integers(batch, 32, -1, 8)), 1e-6),
   })
 }
 

@@ -232,7 +232,8 @@ class Layers {
   /** Group normalisation (Wu & He 2018, arXiv 1803.08494). */
   #groupNorm(scope: Scope, x: Value): Value {
     const channels = knownAxis(x, 1)
-    const standard = this.#ops.groupStandardise(Reshape(x, integers(0, this.#groups, -1)), epsilon) // (B, G, C/G·H·W)
+    const rows = Reshape(x, scope.shape([0, this.#groups, -1, x.shape[3] ?? 0], x)) // (B, G, C/G·H, W)
+    const standard = this.#ops.groupStandardise(rows, epsilon)
     const perChannel = (name: string): Value => Unsqueeze(scope.parameter(name, [channels]), [1, 2]) // (C, 1, 1)
     return Add(Mul(reshape(scope, standard, x.shape, x), perChannel('weight')), perChannel('bias')) // (B, C, H, W)
   }
