@@ -32,6 +32,9 @@ export interface PixArtConfig {
   readonly microConditioned: boolean
 }
 
+/** What its blocks have in common with DiT's. */
+export type BackboneConfig = Omit<PixArtConfig, 'captionWidth' | 'microConditioned'>
+
 /** @throws {ModelConfigError} naming the field that is wrong or not covered */
 export function readPixArtConfig(json: ConfigFields): PixArtConfig {
   const config = new ConfigReader('transformer', json)
@@ -255,11 +258,11 @@ function block(scope: Scope, x: Value, { modulation, key, value, contextBias }: 
   return Add(informed, Mul(gateFeedForward, feedForward(scope.at('ff', 'net'), features, ops))) // (R, N, D)
 }
 
-function attention(
+export function attention(
   scope: Scope,
   x: Value,
   context: Omit<Attention, 'query'>,
-  config: PixArtConfig,
+  config: BackboneConfig,
   ops: Lowering,
 ): Value {
   const { heads, headWidth } = config
@@ -268,18 +271,18 @@ function attention(
   return linear(scope.at('to_out', 0), mixed, heads * headWidth)
 }
 
-const project = (attention: Scope, name: 'to_q' | 'to_k' | 'to_v', x: Value, config: PixArtConfig): Value =>
+export const project = (attention: Scope, name: 'to_q' | 'to_k' | 'to_v', x: Value, config: BackboneConfig): Value =>
   linear(attention.at(name), x, config.heads * config.headWidth, { bias: config.attentionBias })
 
-function feedForward(scope: Scope, x: Value, ops: Lowering): Value {
+export function feedForward(scope: Scope, x: Value, ops: Lowering): Value {
   const width = lastAxis(x)
   return linear(scope.at(2), ops.geluTanh(linear(scope.at(0, 'proj'), x, 4 * width)), width)
 }
 
-const modulate = (x: Value, shift: Value, scale: Value): Value => Add(Mul(x, Add(scale, scalar(1))), shift)
+export const modulate = (x: Value, shift: Value, scale: Value): Value => Add(Mul(x, Add(scale, scalar(1))), shift)
 
 /** The patches' convolution as a product: a token holds its patch in the order of the kernel's (C, p, p). */
-function patchEmbedding(scope: Scope, tokens: Value, { inChannels, patchSize, heads, headWidth }: PixArtConfig): Value {
+export function patchEmbedding(scope: Scope, tokens: Value, { inChannels, patchSize, heads, headWidth }: BackboneConfig): Value {
   const width = heads * headWidth
   const proj = scope.at('proj')
   const kernel = proj.parameter('weight', [width, inChannels, patchSize, patchSize])
@@ -287,7 +290,7 @@ function patchEmbedding(scope: Scope, tokens: Value, { inChannels, patchSize, he
 }
 
 /** diffusers orders an output patch (p, p, outC); (outC, p, p) puts the noise prediction first. */
-function projectOut(scope: Scope, x: Value, { outChannels, patchSize }: PixArtConfig): Value {
+export function projectOut(scope: Scope, x: Value, { outChannels, patchSize }: BackboneConfig): Value {
   const width = lastAxis(x)
   const area = patchSize ** 2
   const weight = scope.parameter('weight', [area * outChannels, width])
@@ -302,7 +305,7 @@ function projectOut(scope: Scope, x: Value, { outChannels, patchSize }: PixArtCo
 }
 
 /** Sines and cosines (Vaswani et al. 2017, section 3.5) of the column, then of the row: (R, N, D). */
-function positionEmbedding(coords: Value, width: number): Value {
+export function positionEmbedding(coords: Value, width: number): Value {
   const count = width / 4
   const frequencies = Float32Array.from({ length: count }, (_, i) => 10000 ** (-i / count))
   const columnFirst = Unsqueeze(Gather(coords, integers(1, 0), { axis: 2 }), [3]) // (R, N, 2, 1)
@@ -310,12 +313,30 @@ function positionEmbedding(coords: Value, width: number): Value {
   return Reshape(Concat([Sin(angles), Cos(angles)], { axis: 3 }), integers(0, 0, width))
 }
 
-/** Sinusoids of a number (Ho et al. 2020, as diffusers: cosines first, no frequency shift) through a small MLP: (…, width). */
-function timestepEmbedding(scope: Scope, timestep: Value, width: number, ops: Lowering): Value {
-  const half = frequencyWidth / 2
+/**
+ * How fast each sinusoid of a number turns, from 1 to about 10⁻⁴: (128).
+ * @param shift diffusers' downscale_freq_shift
+ */
+export function timestepFrequencies(shift: 0 | 1): Float32Array<ArrayBuffer> {
   const { fround } = Math
-  const frequencies = Float32Array.from({ length: half }, (_, i) => exp32(fround(fround(-Math.log(10000)) * i) / half))
-  const angles = Mul(Unsqueeze(timestep, [timestep.shape.length]), constant('float32', [half], frequencies)) // (…, 128)
+  const count = frequencyWidth / 2
+  return Float32Array.from({ length: count }, (_, i) => exp32(fround(fround(fround(-Math.log(10000)) * i) / (count - shift))))
+}
+
+interface TimestepOptions {
+  readonly frequencyShift?: 0 | 1
+}
+
+/** Sinusoids of a number (Ho et al. 2020, as diffusers: cosines first) through a small MLP: (…, width). */
+export function timestepEmbedding(
+  scope: Scope,
+  timestep: Value,
+  width: number,
+  ops: Lowering,
+  { frequencyShift = 0 }: TimestepOptions = {},
+): Value {
+  const frequencies = timestepFrequencies(frequencyShift)
+  const angles = Mul(Unsqueeze(timestep, [timestep.shape.length]), constant('float32', [frequencies.length], frequencies)) // (…, 128)
   const sinusoids = Concat([Cos(angles), Sin(angles)], { axis: -1 }) // (…, 256)
   return linear(scope.at('linear_2'), ops.silu(linear(scope.at('linear_1'), sinusoids, width)), width)
 }
@@ -335,7 +356,7 @@ function captionProjection(scope: Scope, text: Value, { heads, headWidth }: PixA
 const paddingBias = (mask: Value): Value => Unsqueeze(Mul(Sub(scalar(1), mask), scalar(paddingPenalty)), [1, 2]) // (R, 1, 1, T)
 
 /** (R, n, D) → n values (R, 1, D). */
-function chunks<Count extends 2 | 6>(x: Value, count: Count): Chunks[Count] {
+export function chunks<Count extends 2 | 6>(x: Value, count: Count): Chunks[Count] {
   return Split(x, { axis: 1, num_outputs: count }) as unknown as Chunks[Count]
 }
 interface Chunks {

@@ -38,7 +38,7 @@ export class GradientSum {
 export function globalNorm(gradients: Tensors): number {
   let squares = 0
   for (const gradient of gradients.values()) {
-    for (let i = 0; i < gradient.length; i++) squares += gradient[i]! ** 2
+    for (let i = 0; i < gradient.length; i++) squares += gradient[i]! * gradient[i]!
   }
   return Math.sqrt(squares)
 }
