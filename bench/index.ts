@@ -15,6 +15,7 @@ import {
   type Report,
 } from './report.ts'
 import { serving } from './serving.ts'
+import { training } from './training.ts'
 
 type Options = Readonly<Record<string, OptionValue>>
 interface Files {
@@ -22,7 +23,7 @@ interface Files {
   readonly svg?: string
 }
 
-const benchmarks: readonly Benchmark<Options>[] = [overhead, loop, serving, model]
+const benchmarks: readonly Benchmark<Options>[] = [overhead, loop, serving, model, training]
 
 const program = new Command('npm run bench --')
   .description('Measures the service on this machine.')

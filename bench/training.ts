@@ -1,0 +1,160 @@
+/** What a training step costs, by the forward pass of the model as it is served. */
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { float32, Session, type Tensor } from '../src/engine/session.ts'
+import { parameterShapes } from '../src/models/parameters.ts'
+import { pixart, readPixArtConfig, type PixArtConfig } from '../src/models/pixart.ts'
+import { defaultAdamW, startAdamW, stepAdamW } from '../src/training/adamw.ts'
+import { diffusionProcess } from '../src/training/diffusion-process.ts'
+import { gradientName, transformerStep } from '../src/training/gradient-graphs.ts'
+import { clipFactor, globalNorm } from '../src/training/gradient-sum.ts'
+import { updateAverage } from '../src/training/moving-average.ts'
+import { openSafetensors } from '../src/weights/safetensors.ts'
+import { writeSafetensors } from '../src/weights/safetensors-writer.ts'
+import { summarise, type Benchmark } from './report.ts'
+import { temporaryFolder } from './temporary-folder.ts'
+
+type Options = Readonly<
+  Record<'blocks' | 'heads' | 'headWidth' | 'batch' | 'side' | 'text' | 'rounds' | 'threads', number>
+>
+
+const captionWidth = 64
+
+export const training: Benchmark<Options> = {
+  name: 'training',
+  description: 'a training step, optimiser included, against the forward pass in the serving lowering',
+  options: {
+    blocks: { description: 'transformer blocks', fallback: 4 },
+    heads: { description: 'attention heads', fallback: 3 },
+    headWidth: { description: 'width of a head', fallback: 64 },
+    batch: { description: 'rows of a batch', fallback: 64 },
+    side: { description: 'image tokens along one side', fallback: 8 },
+    text: { description: 'text tokens', fallback: 32 },
+    rounds: { description: 'how often both take turns', fallback: 8 },
+    threads: { description: 'threads of the library, 0 for one a core', fallback: 0 },
+  },
+  async run({ blocks, heads, headWidth, batch, side, text, rounds, threads }, tell) {
+    const config = configOf(heads, headWidth, blocks)
+    const process = diffusionProcess({
+      trainTimesteps: 1000,
+      betaSchedule: 'linear',
+      betaStart: 1e-4,
+      betaEnd: 0.02,
+    })
+    const step = transformerStep(config, process, { kind: 'variational' })
+    const weights = new Map([...parameterShapes(step)].map(([key, dims], i) => [key, noise(dims, i)]))
+    const file = join(temporaryFolder(), 'weights.safetensors')
+    tell('writing random weights')
+    await writeSafetensors(
+      file,
+      [...weights].map(([key, { dims, data }]) => [key, { dtype: 'F32', shape: dims, data }]),
+    )
+    const options = { provider: 'cpu', threads } as const
+    const served = await Session.open(pixart(config, 'serve'), (await openSafetensors(file)).tensors, options)
+    const trained = await Session.open(step, 'inputs', options)
+
+    const tokens = [batch, side ** 2, config.inChannels * config.patchSize ** 2]
+    const inputs = {
+      tokens: noise(tokens, 1),
+      coords: noise([batch, side ** 2, 2], 2),
+      timestep: float32(
+        Float32Array.from({ length: batch }, (_, row) => (row * 997) % 1000),
+        batch,
+      ),
+      text: noise([batch, text, captionWidth], 3),
+      mask: float32(new Float32Array(batch * text).fill(1), batch, text),
+    }
+    const feeds = {
+      ...inputs,
+      clean: noise(tokens, 4),
+      noise: noise(tokens, 5),
+      ...Object.fromEntries(weights),
+    }
+    const optimise = optimiser(new Map([...weights].map(([key, { data }]) => [key, data])))
+    const [forwardMs, gradientMs, optimiserMs]: [number[], number[], number[]] = [[], [], []]
+    // The first round warms up.
+    for (let round = 0; round <= rounds; round++) {
+      const forward = await timed(() => served.run(inputs))
+      const gradient = await timed(() => trained.run(feeds, { into: optimise.into }))
+      const update = await timed(() => Promise.resolve(optimise.step()))
+      if (round === 0) continue
+      forwardMs.push(forward)
+      gradientMs.push(gradient)
+      optimiserMs.push(update)
+      tell(`round ${round}: forward ${forward.toFixed(0)} ms, step ${(gradient + update).toFixed(0)} ms`)
+    }
+    await served.close()
+    await trained.close()
+    const stepMs = gradientMs.map((ms, round) => ms + (optimiserMs[round] ?? 0))
+    const parameters = [...weights.values()].reduce((sum, { data }) => sum + data.length, 0)
+    return {
+      method: [
+        `${rounds} rounds after one to warm up, in each a forward pass in the serving lowering (weights of the session), then a step: loss and all gradients (weights as inputs), gradient norm, AdamW and the moving average.`,
+        `Model: random weights, ${blocks} blocks of ${heads} heads × ${headWidth}, ${parameters} parameters; batch ${batch}, ${side ** 2} image and ${text} text tokens; ${threads || availableParallelism()} threads.`,
+      ],
+      figures: [
+        { name: 'forward pass, serving', unit: 'ms', values: forwardMs },
+        { name: 'loss and gradients', unit: 'ms', values: gradientMs },
+        { name: 'optimiser and moving average', unit: 'ms', values: optimiserMs },
+      ],
+      requirements: [
+        {
+          what: 'a training step, by the forward pass in serving',
+          value: summarise(stepMs).median / summarise(forwardMs).median,
+          unit: '×',
+          atMost: 3.5,
+        },
+      ],
+    }
+  },
+}
+
+const configOf = (heads: number, headWidth: number, blocks: number): PixArtConfig =>
+  readPixArtConfig({
+    num_attention_heads: heads,
+    attention_head_dim: headWidth,
+    cross_attention_dim: heads * headWidth,
+    num_layers: blocks,
+    caption_channels: captionWidth,
+    in_channels: 4,
+    out_channels: 8,
+    patch_size: 2,
+    sample_size: 64,
+    attention_bias: true,
+    activation_fn: 'gelu-approximate',
+    norm_type: 'ada_norm_single',
+    norm_elementwise_affine: false,
+    norm_eps: 1e-6,
+  })
+
+/** One step, of a run that has written its gradients `into`. */
+function optimiser(weights: ReadonlyMap<string, Float32Array>) {
+  const gradients = new Map([...weights].map(([key, { length }]) => [key, new Float32Array(length)]))
+  const average = new Map([...weights].map(([key, data]) => [key, data.slice()]))
+  const state = startAdamW(weights)
+  return {
+    into: Object.fromEntries([...gradients].map(([key, data]) => [gradientName(key), data])),
+    step: () => {
+      const scale = clipFactor(globalNorm(gradients), 0.01)
+      stepAdamW(weights, state, { gradients, scale, learningRate: 2e-5 }, defaultAdamW)
+      updateAverage(average, weights, 0.9999)
+    },
+  }
+}
+
+/** Numbers between −0.1 and 0.1 that the seed decides. */
+function noise(dims: readonly number[], seed: number): Tensor<'float32'> {
+  let state = (seed * 2654435761 + 97) >>> 0
+  const length = dims.reduce((a, b) => a * b, 1)
+  const data = Float32Array.from({ length }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return (state / 2 ** 31 - 1) / 10
+  })
+  return float32(data, ...dims)
+}
+
+async function timed(action: () => Promise<unknown>): Promise<number> {
+  const startedMs = performance.now()
+  await action()
+  return performance.now() - startedMs
+}
