@@ -3,6 +3,8 @@
  *
  * Legend: B prompts or pictures, T text tokens, D text width, C latent channels, h × w latent pixels, H × W pixels.
  */
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
 import { bucketsFor } from '../diffusion/buckets.ts'
 import { createNoiseSchedule, type NoiseSchedule } from '../diffusion/noise-schedule.ts'
 import { parseSchedulerConfig, type SchedulerConfig } from '../diffusion/scheduler-config.ts'
@@ -13,7 +15,7 @@ import type { LoweringName } from '../models/lowering.ts'
 import type { PixArtConfig } from '../models/pixart.ts'
 import type { Precision } from '../models/precision.ts'
 import { vaeDownsampling, type VaeConfig } from '../models/vae.ts'
-import { openTokenizer, type Tokenizer } from '../text/tokenizer.ts'
+import { openTokenizer, type Tokenizer, type Tokens } from '../text/tokenizer.ts'
 import { tensorsFor } from '../weights/cast.ts'
 import { openCheckpoint } from '../weights/checkpoint.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
@@ -26,6 +28,7 @@ import {
   type ServedWeights,
 } from './components.ts'
 import type { Timing } from './denoising.ts'
+import { keptTensor } from './kept-tensor.ts'
 import { memoryInput } from './memory-needs.ts'
 import { planMemory, type MemoryPlan } from './memory-plan.ts'
 import type { ModelInfo } from './protocol.ts'
@@ -206,6 +209,17 @@ export class Model {
     const feeds = { input_ids: int32(ids, batch, length), mask: float32(mask, batch, length) }
     const [encoder] = await this.#ready('encode')
     return floats(await encoder!.run(feeds), 'hidden').data
+  }
+
+  /** (T, D) of one text, computed once for a checkpoint and kept in the cache: a large encoder takes seconds. */
+  async encodeOnce({ ids, mask }: Pick<Tokens, 'ids' | 'mask'>): Promise<Float32Array> {
+    const { provider, threads, lowering, precision = 'float32', cacheDir } = this.#options
+    const text = createHash('sha256').update(ids.join(' ')).digest('hex').slice(0, 16)
+    const name = [text, this.description.version, provider, threads, lowering, precision].join('-')
+    const shape = [ids.length, this.pixart.captionWidth]
+    return keptTensor(join(cacheDir, 'texts', `${name}.safetensors`), shape, () =>
+      this.encodeText(ids, mask, 1),
+    )
   }
 
   /**

@@ -70,7 +70,7 @@ export class Pipeline {
     await this.model.load()
     const empty = this.model.tokenizer.encode('', maxPromptTokens)
     if (this.prompts.has(empty.ids)) return
-    const hidden = await this.model.encodeText(empty.ids, empty.mask, 1)
+    const hidden = await this.model.encodeOnce(empty)
     this.prompts.pin(empty.ids, { hidden, mask: empty.mask })
   }
 

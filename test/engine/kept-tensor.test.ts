@@ -1,0 +1,32 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { keptTensor } from '../../src/engine/kept-tensor.ts'
+
+let folder: string
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'atelier-kept-'))
+})
+afterAll(() => rm(folder, { recursive: true }))
+
+test('a tensor is computed once, and again where the file is of another shape or no such file at all', async () => {
+  const file = join(folder, 'texts', 'one.safetensors')
+  const values = Float32Array.of(1.5, -0, 3e-40, 7, 8, 9)
+  let computed = 0
+  const compute = async (): Promise<Float32Array> => {
+    computed += 1
+    return values
+  }
+  expect(await keptTensor(file, [2, 3], compute)).toBe(values)
+  const again = await keptTensor(file, [2, 3], compute)
+  expect(new Uint32Array(again.buffer, again.byteOffset, 6)).toEqual(new Uint32Array(values.buffer))
+  expect(computed).toBe(1)
+  await keptTensor(file, [3, 2], compute)
+  expect(computed).toBe(2)
+  await writeFile(file, 'half a file')
+  await keptTensor(file, [3, 2], compute)
+  expect(computed).toBe(3)
+  await keptTensor(file, [3, 2], compute)
+  expect(computed).toBe(3)
+})
