@@ -15,7 +15,6 @@ import {
   MultiHeadAttention,
   FastGelu,
   FusedMatMul,
-  Gelu,
   QuickGelu,
   Reciprocal,
   ReduceMean,
@@ -101,7 +100,7 @@ const train: Lowering = {
     const mixed = Transpose(MatMul(weights, split(value)), [0, 2, 1, 3]) // (B, S, H, d)
     return Reshape(mixed, integers(0, 0, heads * headWidth))
   },
-  geluTanh: (x) => Gelu(x, { approximate: 'tanh' }),
+  geluTanh: (x) => serve.geluTanh(x),
   silu: (x) => plain.silu(x),
   layerNorm: (x, epsilon) => serve.layerNorm(x, epsilon),
   rmsNorm: (x, weight, epsilon) => serve.rmsNorm(x, weight, epsilon),

@@ -87,7 +87,16 @@ const gelu: Rule = (call) => {
   return [() => derivative(call.cotangent, call.input(0), call.output())]
 }
 
+/** The tanh approximation of x + bias. */
+const fastGelu: Rule = (call) => {
+  const [x, bias] = [call.input(0), call.node.inputs[1]]
+  let sum: Value | undefined
+  const ofSum = (): Value => (sum ??= tanhGelu(call.cotangent, bias ? Add(x, bias) : x, call.output()))
+  return [ofSum, () => sumTo(ofSum(), call.input(1))]
+}
+
 export const elementwise = {
+  'com.microsoft.FastGelu': fastGelu,
   Abs: unary((g, x) => Mul(g, Sign(x))),
   Add: binary(
     (g) => g,

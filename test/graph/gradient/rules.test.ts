@@ -114,6 +114,18 @@ function binary(
   unary('Gelu', (x) =>
     ops.Add(ops.Gelu(x, { approximate: 'tanh' }), ops.Gelu(ops.Neg(x), { approximate: 'none' })),
   )
+  check(
+    'com.microsoft.FastGelu',
+    fc.record({ dims: fc.array(size, { minLength: 1, maxLength: 3 }), seed }),
+    async ({ dims, seed }) =>
+      Math.max(
+        await gradientError((x) => ops.FastGelu(x), [anywhere(dims, seed)]),
+        await gradientError(
+          (x, bias) => ops.FastGelu(x, bias),
+          [anywhere(dims, seed), anywhere(dims.slice(-1), seed + 1)],
+        ),
+      ),
+  )
   unary(
     'Clip',
     (x) => ops.Clip(x, scalar(-0.13), scalar(0.13)),
