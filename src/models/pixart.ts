@@ -90,7 +90,7 @@ export function pixart(config: PixArtConfig, lowering: LoweringName, storage?: W
   const output = predictNoise(
     model,
     { tokens, coords, mask, ...timeConditions(model, times, config, ops) },
-    (layer) => contextOf(model, layer, caption, config),
+    (layer) => contextOf(model.at('transformer_blocks', layer), caption, config),
     config,
     ops,
   )
@@ -122,7 +122,9 @@ export function pixartParts(
 function contextGraph(model: Scope, config: PixArtConfig, ops: Lowering): Graph {
   const text = textInput(config)
   const caption = captionProjection(model.at('caption_projection'), text, config, ops)
-  const layers = Array.from({ length: config.layers }, (_, layer) => contextOf(model, layer, caption, config))
+  const layers = Array.from({ length: config.layers }, (_, layer) =>
+    contextOf(model.at('transformer_blocks', layer), caption, config),
+  )
   const context = Concat(
     layers.flatMap(({ key, value }) => [key, value]).map((x) => Unsqueeze(x, [1])),
     { axis: 1 },
@@ -150,6 +152,44 @@ function stepGraph(model: Scope, config: PixArtConfig, ops: Lowering): Graph {
     ops,
   )
   return graph('pixart_step', [tokens, coords, mask, embedded, modulation, context], { output })
+}
+
+/**
+ * The same model for training with little memory, as three graphs of which one is run for every block.
+ *
+ * `entrance`: tokens, coords, text and what `timing` takes → hidden (R, N, D), modulation (R, 6·D), embedded (R, D), caption (R, T, D).
+ * `block`: hidden, modulation, caption and mask → result, the next one's hidden; its parameters are named as within a block.
+ * `exit`: hidden and embedded → output.
+ */
+export function pixartBlocks(
+  config: PixArtConfig,
+  lowering: LoweringName,
+): { readonly entrance: Graph; readonly block: Graph; readonly exit: Graph } {
+  const ops = lowerings[lowering]
+  const width = config.heads * config.headWidth
+  const [R, N, T] = [symbol('R'), symbol('N'), symbol('T')]
+  const { tokens, coords, mask } = stepInputs(config)
+  const [text, times] = [textInput(config), timeInputs(config)]
+  const hidden = input('hidden', 'float32', [R, N, width])
+  const modulation = input('modulation', 'float32', [R, 6 * width])
+  const embedded = input('embedded', 'float32', [R, width])
+  const caption = input('caption', 'float32', [R, T, width])
+
+  const model = Scope.root()
+  const entrance = {
+    hidden: embedPatches(model, tokens, coords, config),
+    ...timeConditions(model, times, config, ops),
+    caption: captionProjection(model.at('caption_projection'), text, config, ops),
+  }
+  const within = Scope.root()
+  const conditions = { modulation, ...contextOf(within, caption, config), contextBias: biasOf(within, hidden, mask) }
+  return {
+    entrance: graph('pixart_entrance', [tokens, coords, text, ...Object.values(times)], entrance),
+    block: graph('pixart_block', [hidden, modulation, caption, mask], {
+      result: block(within, hidden, conditions, config, ops),
+    }),
+    exit: graph('pixart_exit', [hidden, embedded], { output: finish(Scope.root(), hidden, embedded, config, ops) }),
+  }
 }
 
 const textInput = ({ captionWidth }: PixArtConfig): Input =>
@@ -202,8 +242,8 @@ interface Context {
 }
 
 /** What one block's cross-attention makes of the text. */
-function contextOf(model: Scope, layer: number, caption: Value, config: PixArtConfig): Context {
-  const scope = model.at('transformer_blocks', layer, 'attn2')
+function contextOf(block: Scope, caption: Value, config: PixArtConfig): Context {
+  const scope = block.at('attn2')
   return { key: project(scope, 'to_k', caption, config), value: project(scope, 'to_v', caption, config) }
 }
 
@@ -220,18 +260,29 @@ function predictNoise(
   config: PixArtConfig,
   ops: Lowering,
 ): Value {
-  const { layers, epsilon } = config
-  const width = config.heads * config.headWidth
-  const [R, N, T] = [symbol('R'), symbol('N'), symbol('T')]
-  const contextBias = Expand(paddingBias(mask), model.shape([R, 1, N, T], tokens, mask)) // (R, 1, N, T)
-  let hidden: Value = Add(patchEmbedding(model.at('pos_embed'), tokens, config), positionEmbedding(coords, width)) // (R, N, D)
-  for (let i = 0; i < layers; i++) {
+  const contextBias = biasOf(model, tokens, mask)
+  let hidden = embedPatches(model, tokens, coords, config)
+  for (let i = 0; i < config.layers; i++) {
     const conditions = { modulation, ...context(i), contextBias }
     hidden = block(model.at('transformer_blocks', i), hidden, conditions, config, ops)
   }
+  return finish(model, hidden, embedded, config, ops)
+}
+
+/** What hides the padding from the cross-attentions: (R, 1, N, T). */
+const biasOf = (model: Scope, tokens: Value, mask: Value): Value =>
+  Expand(paddingBias(mask), model.shape([symbol('R'), 1, symbol('N'), symbol('T')], tokens, mask))
+
+/** What comes into the first block: (R, N, D). */
+const embedPatches = (model: Scope, tokens: Value, coords: Value, config: PixArtConfig): Value =>
+  Add(patchEmbedding(model.at('pos_embed'), tokens, config), positionEmbedding(coords, config.heads * config.headWidth))
+
+/** What the last block's result becomes: (R, N, outC·p·p). */
+function finish(model: Scope, hidden: Value, embedded: Value, config: PixArtConfig, ops: Lowering): Value {
+  const width = config.heads * config.headWidth
   const table = model.parameter('scale_shift_table', [2, width])
   const [shift, scale] = chunks(Add(table, Unsqueeze(embedded, [1])), 2) // (R, 1, D) each
-  return projectOut(model.at('proj_out'), modulate(ops.layerNorm(hidden, epsilon), shift, scale), config)
+  return projectOut(model.at('proj_out'), modulate(ops.layerNorm(hidden, config.epsilon), shift, scale), config)
 }
 
 interface Conditions extends Context {
