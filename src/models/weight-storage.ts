@@ -1,7 +1,7 @@
 /** Which of a model's matrices may be stored in fewer bits, how a checkpoint says so, and what the graphs need to know of it. */
 import type { WeightFormat, WeightStorage } from '../graph/scope.ts'
 import type { Component } from '../weights/checkpoint.ts'
-import { partKeys, type BlockFormat } from '../weights/quantisation.ts'
+import { matrixKey, type BlockFormat } from '../weights/quantisation.ts'
 import { ConfigReader, type ConfigFields } from './config-reader.ts'
 import type { LoweringName } from './lowering.ts'
 import { t5Aliases } from './t5.ts'
@@ -57,6 +57,7 @@ export const quantizationConfig = ({ bits, blockSize }: BlockFormat): ConfigFiel
 export function quantisationOf(component: string, config: ConfigFields): BlockFormat | undefined {
   const fields = config['quantization_config']
   if (fields === undefined || fields === null) return undefined
+  new ConfigReader(component, config).demand('quantization_config', 'an object', isFields)
   const reader = new ConfigReader(`${component} quantization`, fields as ConfigFields)
   reader.require('quant_method', method)
   reader.demand('bits', '4 or 8', (bits) => bits === 4 || bits === 8)
@@ -64,6 +65,8 @@ export function quantisationOf(component: string, config: ConfigFields): BlockFo
   reader.require('zero_point', true)
   return { bits: reader.integer('bits') === 4 ? 4 : 8, blockSize: reader.integer('group_size') }
 }
+
+const isFields = (value: unknown): value is ConfigFields => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /**
  * With 4 bits a kernel in float32 takes as long as a float32 product. With 8 it spends more on widening the weights: four times
@@ -73,7 +76,7 @@ export function quantisationOf(component: string, config: ConfigFields): BlockFo
 const activationsOf = (component: string, { bits }: BlockFormat): 'float32' | 'int8' =>
   bits === 8 && component === 'text_encoder' ? 'int8' : 'float32'
 
-/** How the matrices of a component lie there, for its graphs in that lowering. */
+/** How the matrices of a component lie there, for its graphs in that lowering: any part of a quantised one tells of all of them. */
 export function weightStorage(
   { name, config, tensors }: Pick<Component, 'name' | 'config' | 'tensors'>,
   lowering: LoweringName,
@@ -83,8 +86,9 @@ export function weightStorage(
   const formats = new Map<string, WeightFormat>()
   if (blocks === undefined) return { formats, kernels }
   const activations = activationsOf(name, blocks)
-  for (const key of tensors.keys()) {
-    if (tensors.has(partKeys(key)[1])) formats.set(key, { kind: 'blocks', ...blocks, activations })
+  for (const [key, { dtype }] of tensors) {
+    const matrix = matrixKey(key, dtype)
+    if (matrix !== undefined) formats.set(matrix, { kind: 'blocks', ...blocks, activations })
   }
   const [embedding = ''] = embeddingKeys
   if (embeddingKeys.some((key) => tensors.get(key)?.dtype === 'F16')) formats.set(embedding, { kind: 'float16' })

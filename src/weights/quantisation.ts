@@ -2,6 +2,7 @@
  * Weight-only quantisation: a matrix (rows, columns) in blocks along its rows, each element = scale · (code − zero point) with a
  * scale and a zero point of its block's own. The layout is that of ONNX Runtime's operator com.microsoft.MatMulNBits.
  */
+import type { Dtype } from './dtypes.ts'
 
 export interface BlockFormat {
   readonly bits: 4 | 8
@@ -44,6 +45,15 @@ export const packedBytes = (count: number, bits: BlockFormat['bits']): number =>
 
 /** Keys of the tensors that stand for a matrix: its codes under its own key, the scales, the zero points. */
 export const partKeys = (key: string) => [key, `${key}_scales`, `${key}_zero_points`] as const
+
+/** The matrix that a tensor of this key and type is a part of; undefined for one that is no part. */
+export function matrixKey(key: string, dtype: Dtype): string | undefined {
+  const ending = partKeys('')
+    .slice(1)
+    .find((each) => key.endsWith(each))
+  if (ending !== undefined) return key.slice(0, -ending.length)
+  return dtype === 'U8' ? key : undefined
+}
 
 export function emptyRows(rows: number, columns: number, format: BlockFormat): QuantisedRows {
   const { bits, blockSize } = format

@@ -4,7 +4,10 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { reportCheckpoint } from '../../src/engine/checkpoint-report.ts'
 import { decodeMemory } from '../../src/engine/memory-needs.ts'
+import { writeQuantisedCheckpoint } from '../../src/models/quantised-checkpoint.ts'
 import { writeSyntheticCheckpoint } from '../../src/models/synthetic-checkpoint.ts'
+import { openCheckpoint } from '../../src/weights/checkpoint.ts'
+import { partKeys } from '../../src/weights/quantisation.ts'
 import { openSafetensors, readTensor } from '../../src/weights/safetensors.ts'
 import { writeSafetensors, type TensorSource } from '../../src/weights/safetensors-writer.ts'
 import { smallCheckpoint } from '../bench/small-checkpoint.ts'
@@ -103,6 +106,29 @@ describe('what is wrong is named', () => {
     expect(problems[0]?.message).toContain('misshapen 1: scale_shift_table [24, 2] instead of [2, 24]')
     // What is right is told all the same.
     expect(components.map(({ name }) => name)).toEqual(['text_encoder', 'vae'])
+  })
+
+  test('a part of a quantised matrix, whichever it is', async () => {
+    const [key, dropped] = ['encoder.block.0.layer.0.SelfAttention.q.weight', join(folder, 'dropped')]
+    const format = { bits: 4, blockSize: 32 } as const
+    await writeQuantisedCheckpoint(await openCheckpoint(original), dropped, { text_encoder: format })
+    const file = join(dropped, 'text_encoder/model.safetensors')
+    const tensors = new Map<string, TensorSource>()
+    for (const [name, location] of (await openSafetensors(file)).tensors) {
+      const { dtype, shape } = location
+      tensors.set(name, { dtype, shape, data: await readTensor(location) } as TensorSource)
+    }
+    for (const part of partKeys(key)) {
+      await writeSafetensors(
+        file,
+        [...tensors].filter(([name]) => name !== part),
+      )
+      const { problems } = await reportCheckpoint(dropped, undefined)
+      expect(problems.map(({ message }) => message)).toEqual([
+        expect.stringContaining(`\n  missing 1: ${part}`),
+      ])
+      expect(problems[0]?.message).not.toContain('unexpected')
+    }
   })
 
   test('everything at once, each by its file', async () => {

@@ -145,6 +145,19 @@ describe('what config.json says', () => {
     const storage = weightStorage({ name: 'transformer', config: {}, tensors: new Map() }, 'plain')
     expect(storage).toEqual({ formats: new Map(), kernels: 'elementary' })
   })
+  test.each(partKeys('encoder.block.0.layer.0.SelfAttention.q.weight'))('a matrix that has lost %s is quantised still', (lost) => {
+    const [key] = partKeys('encoder.block.0.layer.0.SelfAttention.q.weight')
+    const location = { file: '', offset: 0, length: 0, shape: [] }
+    const parts = partKeys(key).map((part, i) => [part, { ...location, dtype: i === 1 ? 'F16' : 'U8' }] as const)
+    const tensors = new Map<string, TensorLocation>(parts.filter(([part]) => part !== lost))
+    const { formats } = weightStorage({ name: 'text_encoder', config: { quantization_config: config }, tensors }, 'serve')
+    expect([...formats.keys()]).toEqual([key])
+  })
+  test('a method by its name alone is refused', () => {
+    expect(() => quantisationOf('transformer', { quantization_config: 'gptq' })).toThrow(
+      'transformer config, quantization_config: expected an object, got "gptq"',
+    )
+  })
   test('bits and block size', () => {
     expect(read({})).toEqual({ bits: 4, blockSize: 32 })
     expect(read({ bits: 8, group_size: 128 })).toEqual({ bits: 8, blockSize: 128 })
