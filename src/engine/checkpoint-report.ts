@@ -14,6 +14,7 @@ import { WeightsError } from '../weights/errors.ts'
 import { readJsonObject } from '../weights/python-json.ts'
 import { partKeys } from '../weights/quantisation.ts'
 import {
+  disagreements,
   maxPromptTokens,
   openTextEncoder,
   openTransformer,
@@ -160,7 +161,9 @@ export async function reportCheckpoint(
     await openTokenizer(tokenizer).catch((error: unknown) => problems.push(explain(tokenizer, error)))
   }
 
-  problems.push(...disagreements(folder, { text, transformer, vae }))
+  const transformerFile = join(folder, transformerKind.name, 'config.json')
+  for (const message of disagreements({ text, transformer, vae }))
+    problems.push({ file: transformerFile, message: `${transformerFile}: ${message}` })
   const whole =
     problems.length === 0 && text && transformer && vae
       ? needs({ text, transformer, vae }, limitBytes)
@@ -244,37 +247,6 @@ function needs(
     })),
   }
   return { work, plan }
-}
-
-/** Where the models' configurations do not fit each other. */
-function disagreements(
-  folder: string,
-  { text, transformer, vae }: { readonly [K in keyof Models]: Models[K] | undefined },
-): readonly Problem[] {
-  const file = join(folder, 'transformer', 'config.json')
-  const fitting = (field: string, came: number | undefined, other: string, expected: number | undefined) =>
-    came === undefined || expected === undefined || came === expected
-      ? []
-      : [
-          {
-            file,
-            message: `${file}: transformer config, ${field}: expected ${expected}, which is ${other}, got ${came}`,
-          },
-        ]
-  return [
-    ...fitting(
-      'caption_channels',
-      transformer?.config.captionWidth,
-      "the text encoder's d_model",
-      text?.config.width,
-    ),
-    ...fitting(
-      'in_channels',
-      transformer?.config.inChannels,
-      "the VAE's latent_channels",
-      vae?.config.latentChannels,
-    ),
-  ]
 }
 
 /** @returns what `action` does, or undefined where it throws what is the checkpoint's fault */

@@ -1,5 +1,6 @@
 /** A checkpoint's three models as the engine runs them: their graphs, and the weights that these read, known from headers alone. */
 import type { Graph } from '../graph/ir.ts'
+import { ModelConfigError } from '../models/config-reader.ts'
 import type { LoweringName } from '../models/lowering.ts'
 import { parameterDtypes, parameterShapes } from '../models/parameters.ts'
 import { pixartOptional, pixartParts, readPixArtConfig, type PixArtConfig } from '../models/pixart.ts'
@@ -88,6 +89,35 @@ function served(
     tensors: matchTensors(parameterShapes(...graphs), tensors, { ...options, file: folder }),
     dtypes: parameterDtypes(...graphs),
   }
+}
+
+interface Configs {
+  readonly text: { readonly config: T5Config }
+  readonly transformer: { readonly config: PixArtConfig }
+  readonly vae: { readonly config: VaeConfig }
+}
+
+/** Where the models' configurations, as far as they are known, do not fit each other: a line each. */
+export function disagreements({
+  text,
+  transformer,
+  vae,
+}: { readonly [K in keyof Configs]: Configs[K] | undefined }): readonly string[] {
+  const fitting = (field: string, came: number | undefined, other: string, expected: number | undefined) =>
+    came === undefined || expected === undefined || came === expected
+      ? []
+      : [`transformer config, ${field}: expected ${expected}, which is ${other}, got ${came}`]
+  const { captionWidth, inChannels } = transformer?.config ?? {}
+  return [
+    ...fitting('caption_channels', captionWidth, "the text encoder's d_model", text?.config.width),
+    ...fitting('in_channels', inChannels, "the VAE's latent_channels", vae?.config.latentChannels),
+  ]
+}
+
+/** @throws {ModelConfigError} where the models' configurations do not fit each other */
+export function requireAgreement(models: Configs): void {
+  const found = disagreements(models)
+  if (found.length > 0) throw new ModelConfigError(found.join('; '))
 }
 
 /** What a tensor takes in the type that it is computed in. */

@@ -24,6 +24,7 @@ import {
   openTextEncoder,
   openTransformer,
   openVae,
+  requireAgreement,
   weightBytes,
   type ServedWeights,
 } from './components.ts'
@@ -115,6 +116,7 @@ export class Model {
     const textEncoder = openTextEncoder(checkpoint.textEncoder, serve)
     const transformer = openTransformer(checkpoint.transformer, serve)
     const vae = openVae(checkpoint.vae, serve)
+    requireAgreement({ text: textEncoder, transformer, vae })
     this.#options = options
     this.plan = planMemory(memoryInput({ text: textEncoder, transformer, vae }, memoryLimitBytes))
     this.tokenizer = tokenizer
@@ -198,7 +200,8 @@ export class Model {
   /** Frees the weights' copies and all buffers. The model can be loaded again. */
   async unload(): Promise<void> {
     for (const stage of stages) await this.#release(stage)
-    const encoder = await this.#encoder
+    // Whoever asked for one that cannot be opened was told why.
+    const encoder = await this.#encoder?.catch(() => undefined)
     this.#encoder = undefined
     await encoder?.close()
   }
@@ -289,13 +292,21 @@ export class Model {
     image: Float32Array,
     { batch, height, width }: LatentSize,
   ): Promise<{ mean: Float32Array; logvar: Float32Array }> {
-    this.#encoder ??= this.#weights(this.#components.decode).then((weights) =>
-      this.#open('decode', this.#graphs.encoder, weights),
-    )
+    this.#encoder ??= this.#openEncoder()
     const session = await this.#encoder
     const size = [height * this.latentScale, width * this.latentScale] as const
     const outputs = await session.run({ image: float32(image, batch, this.vae.imageChannels, ...size) })
     return { mean: floats(outputs, 'mean').data, logvar: floats(outputs, 'logvar').data }
+  }
+
+  async #openEncoder(): Promise<Session> {
+    try {
+      const weights = await this.#weights(this.#components.decode)
+      return await this.#open('decode', this.#graphs.encoder, weights)
+    } catch (error) {
+      this.#encoder = undefined
+      throw error
+    }
   }
 
   async #ready(stage: Stage): Promise<readonly Session[]> {
@@ -327,6 +338,7 @@ export class Model {
   }
 
   async #tiledDecoder(): Promise<TiledDecoder> {
+    if (this.#tiled) return this.#tiled
     const weights = await this.#weights(this.#components.decode)
     const { lowering, precision = 'float32' } = this.#options
     this.#tiled ??= new TiledDecoder(this.vae, lowering, weights, { ...this.#sessionOptions, precision })
