@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LineFit, type Costs } from './costs.ts'
-import { maxPromptTokens, type Model } from './model.ts'
+import { maxPromptTokens, type Model, type Stage } from './model.ts'
 import { float32 } from './session.ts'
 
 interface Point {
@@ -37,7 +37,8 @@ export class CostBook {
   readonly #encode: LineFit
   readonly #step: LineFit
   readonly #decode: readonly LineFit[]
-  #loadMs: number
+  /** By stage. The dearest stands for all, so that no stage is fetched lightly. */
+  readonly #loadMs = new Map<Stage, number>()
   /** Kept until something new is observed: the policy asks for them many times in between. */
   #costs: Costs | undefined
 
@@ -45,12 +46,12 @@ export class CostBook {
     this.#encode = new LineFit(profile.encode)
     this.#step = new LineFit(profile.step)
     this.#decode = profile.decode.map((points) => new LineFit(points))
-    this.#loadMs = profile.loadMs
+    this.#loadMs.set('encode', profile.loadMs)
   }
 
   get costs(): Costs {
     this.#costs ??= {
-      loadMs: this.#loadMs,
+      loadMs: Math.max(...this.#loadMs.values()),
       encode: this.#encode.line,
       step: this.#step.line,
       decode: this.#decode.map(({ line }) => line),
@@ -73,9 +74,9 @@ export class CostBook {
     this.#decode[part]?.observe(latentPixels, ms)
   }
 
-  observeLoad(ms: number): void {
+  observeLoad(stage: Stage, ms: number): void {
     this.#costs = undefined
-    this.#loadMs = ms
+    this.#loadMs.set(stage, ms)
   }
 }
 
@@ -140,6 +141,8 @@ export async function measureProfile(model: Model, loadMs: number): Promise<Prof
     return points.length > 0 ? points : guessed
   }
 
+  // A stage that is not in memory must not be loaded within what is timed.
+  await model.prepare('encode')
   const encode = await series([1, 2, 4], guess.encode, budgetMs / 4, (prompts) =>
     model.encodeText(
       new Int32Array(prompts * maxPromptTokens),
@@ -151,12 +154,14 @@ export async function measureProfile(model: Model, loadMs: number): Promise<Prof
     ({ width, height }) => (width * height) / (latentScale * pixart.patchSize) ** 2,
   )
   const tokens = Math.min(...tokenCounts)
+  await model.prepare('denoise')
   const step = await series(
     [1, 2, 4, 8].map((rows) => rows * tokens),
     guess.step,
     budgetMs / 2,
     (rowTokens) => callTransformer(model, rowTokens / tokens, tokens),
   )
+  await model.prepare('decode')
   const side = description.baseSize / latentScale
   const decode: (readonly Point[])[] = []
   const sizes = [side / 4, side / 2, side].map(Math.floor)

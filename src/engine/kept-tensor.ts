@@ -7,20 +7,28 @@ import { writeSafetensors } from '../weights/safetensors-writer.ts'
 
 const name = 'tensor'
 
-/**
- * @param file its name must tell everything that the values depend on
- * @returns what the file holds; when there is none that can be read, what `compute` gives, which is then kept
- */
+export interface Keeping {
+  /** Its name must tell everything that the values depend on. */
+  readonly file: string
+  readonly shape: readonly number[]
+  /** Hears why it could not be kept; it is used all the same. */
+  readonly onNote: (message: string) => void
+}
+
+/** @returns what the file holds; when there is none that can be read, what `compute` gives, which is then kept */
 export async function keptTensor(
-  file: string,
-  shape: readonly number[],
+  { file, shape, onNote }: Keeping,
   compute: () => Promise<Float32Array>,
 ): Promise<Float32Array> {
   const kept = await read(file, shape)
   if (kept) return kept
   const data = await compute()
-  await mkdir(dirname(file), { recursive: true })
-  await writeSafetensors(file, [[name, { dtype: 'F32', shape, data }]])
+  try {
+    await mkdir(dirname(file), { recursive: true })
+    await writeSafetensors(file, [[name, { dtype: 'F32', shape, data }]])
+  } catch (error) {
+    onNote(`not kept for the next start: ${error instanceof Error ? error.message : String(error)}`)
+  }
   return data
 }
 

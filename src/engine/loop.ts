@@ -214,7 +214,7 @@ export class Loop {
     this.#options.residency.use(request.model)
     switch (kind) {
       case 'load':
-        return book?.observeLoad(tookMs)
+        return book?.observeLoad(tasks[0].stage, tookMs)
       case 'encode':
         // When all embeddings were there, nothing was computed and nothing was learned.
         if (computeMs === 0) return
@@ -348,7 +348,7 @@ function askForEstimate({ request, state: { denoising } }: TaskIn<'denoise'>): D
 }
 
 function recordUsage(
-  { usage }: Task,
+  { usage, stage }: Task,
   { kind, tasks }: Work<Task>,
   { needs, tookMs, computeMs }: Outcome,
   index: number,
@@ -359,21 +359,11 @@ function recordUsage(
   const share = kind === 'denoise' ? rows / batchRows : 1 / tasks.length
   usage.deviceMs += tookMs * share
   usage.computeMs += computeMs
-  switch (kind) {
-    case 'load':
-    case 'encode':
-      usage.spentMs.encode += tookMs
-      return
-    case 'denoise':
-      usage.spentMs.denoise += tookMs
-      usage.rowSteps += rows
-      usage.batchRows += batchRows
-      usage.maxBatchRows = Math.max(usage.maxBatchRows, batchRows)
-      return
-    case 'preview':
-    case 'decode':
-      usage.spentMs.decode += tookMs
-  }
+  usage.spentMs[kind === 'load' ? stage : kind === 'preview' ? 'decode' : kind] += tookMs
+  if (kind !== 'denoise') return
+  usage.rowSteps += rows
+  usage.batchRows += batchRows
+  usage.maxBatchRows = Math.max(usage.maxBatchRows, batchRows)
 }
 
 function describeFailure(error: unknown): { code: EngineError['code']; message: string } {

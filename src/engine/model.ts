@@ -3,7 +3,7 @@
  *
  * Legend: B prompts or pictures, T text tokens, D text width, C latent channels, h × w latent pixels, H × W pixels.
  */
-import { createHash } from 'node:crypto'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { bucketsFor } from '../diffusion/buckets.ts'
 import { createNoiseSchedule, type NoiseSchedule } from '../diffusion/noise-schedule.ts'
@@ -18,6 +18,8 @@ import { vaeDownsampling, type VaeConfig } from '../models/vae.ts'
 import { openTokenizer, type Tokenizer, type Tokens } from '../text/tokenizer.ts'
 import { tensorsFor } from '../weights/cast.ts'
 import { openCheckpoint } from '../weights/checkpoint.ts'
+import { modificationDates } from '../weights/files.ts'
+import { fingerprint } from '../weights/fingerprint.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
 import {
   maxPromptTokens,
@@ -33,10 +35,21 @@ import { keptTensor } from './kept-tensor.ts'
 import { memoryInput } from './memory-needs.ts'
 import { planMemory, type MemoryPlan } from './memory-plan.ts'
 import type { ModelInfo } from './protocol.ts'
-import { float32, int32, Session, type Provider, type SessionOptions, type Tensor } from './session.ts'
+import {
+  float32,
+  int32,
+  libraryVersion,
+  Session,
+  type Provider,
+  type SessionOptions,
+  type Tensor,
+} from './session.ts'
 import { TiledDecoder } from './tiled-decoder.ts'
 
 export { maxPromptTokens } from './components.ts'
+
+/** Raised when the same text would be encoded to other values. */
+const keptTextVersion = '1'
 
 /** The most steps that a request may ask for; a solver may take fewer. */
 const maxSteps = 100
@@ -188,13 +201,18 @@ export class Model {
     for (const other of this.#leaving(stage)) await this.#release(other)
     const weights = await this.#weights(this.#components[stage])
     const sessions: Session[] = []
-    for (const graph of this.#graphs[stage]) sessions.push(await this.#open(stage, graph, weights))
+    try {
+      for (const graph of this.#graphs[stage]) sessions.push(await this.#open(stage, graph, weights))
+    } catch (error) {
+      for (const session of sessions) await session.close()
+      throw error
+    }
     this.#sessions.set(stage, sessions)
   }
 
-  /** All stages that have room beside each other. @throws {WeightsError | SessionError} */
-  async load(): Promise<void> {
-    for (const stage of stages) if (this.#leaving(stage).length === 0) await this.prepare(stage)
+  /** This stage, and all that have room beside it. @throws {WeightsError | SessionError} */
+  async load(first: Stage = 'encode'): Promise<void> {
+    for (const stage of [first, ...stages]) if (this.#leaving(stage).length === 0) await this.prepare(stage)
   }
 
   /** Frees the weights' copies and all buffers. The model can be loaded again. */
@@ -216,11 +234,21 @@ export class Model {
 
   /** (T, D) of one text, computed once for a checkpoint and kept in the cache: a large encoder takes seconds. */
   async encodeOnce({ ids, mask }: Pick<Tokens, 'ids' | 'mask'>): Promise<Float32Array> {
-    const { provider, threads, lowering, precision = 'float32', cacheDir } = this.#options
-    const text = createHash('sha256').update(ids.join(' ')).digest('hex').slice(0, 16)
-    const name = [text, this.description.version, provider, threads, lowering, precision].join('-')
+    const { provider, threads, lowering, precision = 'float32', cacheDir, onNote } = this.#options
+    const files = [...this.#components.encode.tensors.values()].map(({ file }) => file)
+    const key = fingerprint([
+      keptTextVersion,
+      libraryVersion,
+      this.description.version,
+      ...(await modificationDates(files)),
+      provider,
+      String(threads || availableParallelism()),
+      lowering,
+      precision,
+      ids.join(' '),
+    ]).slice(0, 16)
     const shape = [ids.length, this.pixart.captionWidth]
-    return keptTensor(join(cacheDir, 'texts', `${name}.safetensors`), shape, () =>
+    return keptTensor({ file: join(cacheDir, 'texts', `${key}.safetensors`), shape, onNote }, () =>
       this.encodeText(ids, mask, 1),
     )
   }

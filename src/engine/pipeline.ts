@@ -19,7 +19,7 @@ import {
   type TextConditions,
   type Timing,
 } from './denoising.ts'
-import { maxPromptTokens, type Model } from './model.ts'
+import { maxPromptTokens, type Model, type Stage } from './model.ts'
 import { ByteLru } from './byte-lru.ts'
 import { keyOf, PromptCache } from './prompt-cache.ts'
 import type { ImageRequest, Picture } from './protocol.ts'
@@ -65,9 +65,12 @@ export class Pipeline {
     this.#contexts = new ByteLru(contextBytes, (_text, context) => context.byteLength)
   }
 
-  /** Loads the model, and encodes what most requests need: the empty negative prompt. */
-  async load(): Promise<void> {
-    await this.model.load()
+  /**
+   * Loads the model, and encodes what most requests need: the empty negative prompt.
+   * @param stage what is wanted first
+   */
+  async load(stage?: Stage): Promise<void> {
+    await this.model.load(stage)
     const empty = this.model.tokenizer.encode('', maxPromptTokens)
     if (this.prompts.has(empty.ids)) return
     const hidden = await this.model.encodeOnce(empty)

@@ -55,7 +55,7 @@ export class Residency {
       this.#loaded.delete(oldest)
       await this.#pipelines.get(oldest)?.model.unload()
     }
-    await pipeline.load()
+    await pipeline.load(stage)
     this.#loaded.add(name)
   }
 

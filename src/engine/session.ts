@@ -5,7 +5,7 @@
 // First, since imports are evaluated in order.
 import './no-telemetry.ts'
 import { dirname, relative, resolve, sep } from 'node:path'
-import { InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
+import { env, InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
 import type { DataType } from '../graph/data-type.ts'
 import { dimensionText, evaluate, symbolName } from '../graph/dimension.ts'
 import type { Graph, Input, Type } from '../graph/ir.ts'
@@ -185,6 +185,9 @@ export class Session {
     await this.#session.release()
   }
 }
+
+/** Another one may compute other bits. */
+export const libraryVersion: string = env.versions.node ?? env.versions.common
 
 /** Providers that this installation of the library was built with. */
 export function availableProviders(): Provider[] {

@@ -7,7 +7,7 @@ import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { arrayOf, bytesPerElement, isFloat, type Dtype, type FloatDtype } from './dtypes.ts'
 import { WeightsError } from './errors.ts'
-import { explained, isSystemError } from './files.ts'
+import { explained, isSystemError, modificationDates } from './files.ts'
 import { fingerprint } from './fingerprint.ts'
 import { fromFloat32, toFloat32 } from './floats.ts'
 import { tryLock } from './lock.ts'
@@ -89,10 +89,7 @@ function plan({ tensors }: CastSource, policy: DtypePolicy): readonly Conversion
 
 /** The fingerprint samples; the files' dates see what it cannot. */
 async function cacheKey(source: CastSource, conversions: readonly Conversion[]): Promise<string> {
-  const files = [...new Set(conversions.map(({ from }) => from.file))].sort()
-  const dates = await Promise.all(
-    files.map(async (file) => String((await explained(file, 'a file', stat(file))).mtimeMs)),
-  )
+  const dates = await modificationDates(conversions.map(({ from }) => from.file))
   const steps = conversions.map(({ name, to }) => `${name} ${to}`).sort()
   return fingerprint([castVersion, source.fingerprint, ...dates, ...steps]).slice(0, 16)
 }

@@ -11,6 +11,15 @@ export async function explained<T>(file: string, expected: string, operation: Pr
   }
 }
 
+/** When each of these files was last written, each file once, in the order of their paths. */
+export function modificationDates(files: Iterable<string>): Promise<readonly string[]> {
+  return Promise.all(
+    [...new Set(files)]
+      .sort()
+      .map(async (file) => String((await explained(file, 'a file', stat(file))).mtimeMs)),
+  )
+}
+
 /** Absolute and without symbolic links. */
 export function resolveFile(file: string): Promise<string> {
   return explained(file, 'a file', realpath(file))

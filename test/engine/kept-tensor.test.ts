@@ -10,6 +10,9 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true }))
 
+const onNote = (message: string): void => void notes.push(message)
+let notes: string[] = []
+
 test('a tensor is computed once, and again where the file is of another shape or no such file at all', async () => {
   const file = join(folder, 'texts', 'one.safetensors')
   const values = Float32Array.of(1.5, -0, 3e-40, 7, 8, 9)
@@ -18,15 +21,24 @@ test('a tensor is computed once, and again where the file is of another shape or
     computed += 1
     return values
   }
-  expect(await keptTensor(file, [2, 3], compute)).toBe(values)
-  const again = await keptTensor(file, [2, 3], compute)
+  expect(await keptTensor({ file, shape: [2, 3], onNote }, compute)).toBe(values)
+  const again = await keptTensor({ file, shape: [2, 3], onNote }, compute)
   expect(new Uint32Array(again.buffer, again.byteOffset, 6)).toEqual(new Uint32Array(values.buffer))
   expect(computed).toBe(1)
-  await keptTensor(file, [3, 2], compute)
+  await keptTensor({ file, shape: [3, 2], onNote }, compute)
   expect(computed).toBe(2)
   await writeFile(file, 'half a file')
-  await keptTensor(file, [3, 2], compute)
+  await keptTensor({ file, shape: [3, 2], onNote }, compute)
   expect(computed).toBe(3)
-  await keptTensor(file, [3, 2], compute)
+  await keptTensor({ file, shape: [3, 2], onNote }, compute)
   expect(computed).toBe(3)
+})
+
+test('a disk that does not take it stops nothing and is told of', async () => {
+  await writeFile(join(folder, 'blocked'), '')
+  notes = []
+  const values = Float32Array.of(1, 2)
+  const file = join(folder, 'blocked', 'one.safetensors')
+  expect(await keptTensor({ file, shape: [2], onNote }, () => Promise.resolve(values))).toBe(values)
+  expect(notes).toEqual([expect.stringMatching(/^not kept for the next start: .*blocked/)])
 })

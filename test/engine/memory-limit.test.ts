@@ -7,8 +7,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { TorchGenerator } from '../../src/diffusion/noise.ts'
 import { Loop } from '../../src/engine/loop.ts'
 import type { MemoryPlan } from '../../src/engine/memory-plan.ts'
-import { Model } from '../../src/engine/model.ts'
+import { Model, stages } from '../../src/engine/model.ts'
 import { openDevice } from '../../src/engine/open-device.ts'
+import { Pipeline } from '../../src/engine/pipeline.ts'
 import type { ChildMessage, ImageRequest } from '../../src/engine/protocol.ts'
 
 const folder = fileURLToPath(new URL('../fixtures/golden/tiny-512/checkpoint', import.meta.url))
@@ -111,4 +112,26 @@ test('a decode in strips gives the picture of a whole one', async () => {
   expect(inStrips).not.toEqual(whole) // they round otherwise, so that this shows that there were strips
   const off = inStrips.reduce((most, value, i) => Math.max(most, Math.abs(value - whole[i]!)), 0)
   expect(off).toBeLessThanOrEqual(1e-5)
+})
+
+test('a model that comes back begins with the stage that is wanted', async () => {
+  const options = {
+    provider: 'cpu',
+    threads: 2,
+    cacheDir,
+    lowering: 'serve',
+    onNote: () => undefined,
+  } as const
+  const free = await Model.open('tiny', folder, options)
+  const model = await Model.open('tiny', folder, { ...options, memoryLimitBytes: highest(free.plan) - 1 })
+  const pipeline = new Pipeline(model, { promptBytes: 2 ** 20, contextBytes: 2 ** 20 })
+  const ready = () => stages.filter((stage) => model.isReadyFor(stage))
+  await pipeline.load()
+  expect(ready()).toEqual(['encode'])
+  await model.unload()
+  await pipeline.load('denoise')
+  expect(ready()).toEqual(['denoise', 'decode'])
+  await model.prepare('encode')
+  expect(ready()).toEqual(['encode'])
+  await model.unload()
 })
