@@ -17,7 +17,8 @@ export interface QuantisationReport {
   /** Of the prompts' own tokens; what stands for padding is masked out later. */
   readonly hiddenStates: Difference
   readonly latents: Difference
-  readonly pixels: { readonly psnrDb: number }
+  /** Without a figure when they are equal: it would be infinite, which JSON has no number for. */
+  readonly pixels: { readonly psnrDb?: number }
   readonly prompts: number
   readonly steps: number
   readonly width: number
@@ -80,11 +81,12 @@ export async function reportQuantisation(
   const [original = [], quantised = []] = outcomes
   const joined = (part: 'hidden' | 'latents' | 'pixels', of: readonly Outcome[]) =>
     Float32Array.from(of.flatMap((outcome) => Array.from(outcome[part])))
+  const psnrDb = psnr(joined('pixels', quantised), joined('pixels', original))
   const difference = (part: 'hidden' | 'latents') => compare(joined(part, quantised), joined(part, original))
   return {
     hiddenStates: difference('hidden'),
     latents: difference('latents'),
-    pixels: { psnrDb: psnr(joined('pixels', quantised), joined('pixels', original)) },
+    pixels: Number.isFinite(psnrDb) ? { psnrDb } : {},
     prompts: prompts.length,
     steps,
     width: side,

@@ -1,11 +1,11 @@
 /** Writes a checkpoint anew with some of its components quantised: complete, in the diffusers layout, whole or not at all. */
-import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { copyFile, link, mkdir, readdir, readFile, realpath, rename, rm, stat, statfs, writeFile } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
+import { copyFile, link, mkdir, readdir, readFile, realpath, stat } from 'node:fs/promises'
+import { basename, join, resolve } from 'node:path'
 import type { Checkpoint, Component } from '../weights/checkpoint.ts'
 import { WeightsError } from '../weights/errors.ts'
 import { explained, isSystemError } from '../weights/files.ts'
+import { refuseFullDisk, writeFolder, writeJson } from '../weights/folder-writer.ts'
 import { addSums, noWeights, type BlockFormat, type WeightSums } from '../weights/quantisation.ts'
 import {
   quantisedBytes,
@@ -13,7 +13,6 @@ import {
   type QuantisedLayer,
   type Target,
 } from '../weights/quantised-component.ts'
-import { temporarySuffix } from '../weights/safetensors-writer.ts'
 import {
   distinctKeys,
   formatFor,
@@ -79,10 +78,20 @@ export async function writeQuantisedCheckpoint<Examined>(
   const folder = resolve(path)
   await refuseTaken(folder)
   const components = [checkpoint.textEncoder, checkpoint.transformer].flatMap((component) => work(component, plan))
-  await mkdir(dirname(folder), { recursive: true })
-  await refuseFullDisk(folder, components)
-  const temporary = `${folder}.${randomBytes(8).toString('hex')}${temporarySuffix}`
-  try {
+  return writeFolder(folder, async (temporary) => {
+    const others = parts.filter((part) => components.every(({ name }) => name !== part))
+    const copies = await takeOver(checkpoint.folder, temporary, /^(?:model_index\.json|LICENSE.*|README.*)$/)
+    for (const part of others) {
+      await mkdir(join(temporary, part))
+      copies.push(...(await takeOver(join(checkpoint.folder, part), join(temporary, part))))
+    }
+    const copiedBytes = copies.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+    const quantised = components.map(({ component, targets }) => quantisedBytes(component, targets))
+    await refuseFullDisk(folder, quantised.reduce((sum, sizeBytes) => sum + sizeBytes, copiedBytes))
+    for (const { file, target } of copies) {
+      signal?.throwIfAborted()
+      await explained(target, 'a disk that takes a copy', copyFile(file, target, constants.COPYFILE_FICLONE))
+    }
     const costs: Partial<Record<QuantisableComponent, ComponentCost>> = {}
     for (const { name, component, format, targets } of components) {
       const stem = name === 'transformer' ? 'diffusion_pytorch_model' : 'model'
@@ -95,23 +104,16 @@ export async function writeQuantisedCheckpoint<Examined>(
       )
       costs[name] = componentCost(layers, format, quantisedBytes(component, targets))
     }
-    const others = parts.filter((part) => !(part in costs))
-    for (const part of others) await takeOver(join(checkpoint.folder, part), join(temporary, part))
-    await takeOver(checkpoint.folder, temporary, /^(?:model_index\.json|LICENSE.*|README.*)$/)
     const manifest = {
       source: checkpoint.version,
       components: { ...(await earlierCosts(checkpoint.folder)), ...costs },
     }
     const endToEnd = await examine?.(temporary)
     const complete = endToEnd === undefined ? manifest : { ...manifest, endToEnd }
-    await writeFile(join(temporary, manifestName), `${JSON.stringify(complete, null, 2)}\n`)
+    await writeJson(join(temporary, manifestName), complete)
     signal?.throwIfAborted()
-    await rename(temporary, folder)
     return complete
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true })
-    throw error
-  }
+  })
 }
 
 const parts = ['transformer', 'text_encoder', 'vae', 'scheduler', 'tokenizer'] as const
@@ -159,36 +161,34 @@ async function refuseTaken(folder: string): Promise<void> {
   throw new WeightsError({ violation: 'unwritable', file: folder, expected: 'a path where nothing is', got })
 }
 
-async function refuseFullDisk(folder: string, components: readonly Work[]): Promise<void> {
-  const { bavail, bsize } = await explained(folder, 'a disk', statfs(dirname(folder)))
-  const neededBytes = components.reduce((sum, { component, targets }) => sum + quantisedBytes(component, targets), 0)
-  if (neededBytes <= bavail * bsize) return
-  const mebibytes = (bytes: number) => `${Math.ceil(bytes / 2 ** 20)} MiB`
-  const expected = `a disk with ${mebibytes(neededBytes)} free`
-  throw new WeightsError({ violation: 'unwritable', file: folder, expected, got: `one with ${mebibytes(bavail * bsize)}` })
+interface Copy {
+  readonly file: string
+  readonly target: string
+  readonly sizeBytes: number
 }
 
 /**
  * A folder's files under their names there, though they may be links into a cache of blobs: weights are linked, since nobody
- * changes them in place, and the rest, which people edit, is copied.
+ * changes them in place.
+ * @returns what is left to be copied: the rest, which people edit, and weights that the file system does not link
  */
-async function takeOver(from: string, to: string, names = /\.(?:safetensors|json|model|txt)$/): Promise<void> {
-  await mkdir(to, { recursive: true })
+async function takeOver(from: string, to: string, names = /\.(?:safetensors|json|model|txt)$/): Promise<Copy[]> {
+  const copies: Copy[] = []
   for (const name of await readdir(from)) {
-    const path = join(from, name)
-    if (!names.test(name) || !(await stat(path)).isFile()) continue
-    const [file, target] = [await realpath(path), join(to, name)]
-    await (name.endsWith('.safetensors') ? linkOrCopy(file, target) : copyFile(file, target))
+    if (!names.test(name)) continue
+    const [file, target] = [await realpath(join(from, name)), join(to, name)]
+    const found = await stat(file)
+    if (!found.isFile()) continue
+    if (!(name.endsWith('.safetensors') && (await isLinked(file, target)))) copies.push({ file, target, sizeBytes: found.size })
   }
+  return copies
 }
 
-async function linkOrCopy(file: string, target: string): Promise<void> {
-  try {
-    await link(file, target)
-  } catch {
-    await explained(target, 'a disk that takes a copy', copyFile(file, target, constants.COPYFILE_FICLONE))
-  }
-}
+const isLinked = (file: string, target: string): Promise<boolean> =>
+  link(file, target).then(
+    () => true,
+    () => false,
+  )
 
 /** What an earlier quantisation of other components said of them. */
 async function earlierCosts(folder: string): Promise<QuantisationManifest['components']> {

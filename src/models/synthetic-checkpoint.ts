@@ -1,12 +1,12 @@
 /** Writes a complete checkpoint in the diffusers layout from configurations alone: random weights, the right keys and shapes. */
-import { randomBytes } from 'node:crypto'
-import { cp, mkdir, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { cp, mkdir, readdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import type { Graph } from '../graph/ir.ts'
 import { bytesPerElement, type FloatDtype } from '../weights/dtypes.ts'
 import { WeightsError } from '../weights/errors.ts'
 import { explained, isSystemError } from '../weights/files.ts'
-import { temporarySuffix, writeSafetensors, type TensorSource } from '../weights/safetensors-writer.ts'
+import { refuseFullDisk, writeFolder, writeJson } from '../weights/folder-writer.ts'
+import { writeSafetensors, type TensorSource } from '../weights/safetensors-writer.ts'
 import { cutIntoShards, shardIndex, shardName } from '../weights/shard-plan.ts'
 import type { ConfigFields } from './config-reader.ts'
 import { parameterShapes } from './parameters.ts'
@@ -67,19 +67,15 @@ export async function writeSyntheticCheckpoint(
   const components = componentsOf(checkpoint, dtype)
   const folder = resolve(path)
   await refuseOccupied(folder)
-  await mkdir(dirname(folder), { recursive: true })
-  await refuseFullDisk(folder, components, dtype)
-  const temporary = `${folder}.${randomBytes(8).toString('hex')}${temporarySuffix}`
-  try {
+  await writeFolder(folder, async (temporary) => {
+    await refuseFullDisk(folder, components.reduce((sum, { shapes }) => sum + sizeBytesOf(shapes, dtype), 0))
     for (const component of components) await writeComponent(temporary, component, { seed, dtype, onFile, signal })
-    await writeJson(join(temporary, 'scheduler'), 'scheduler_config.json', schedulerConfig)
+    await mkdir(join(temporary, 'scheduler'))
+    await writeJson(join(temporary, 'scheduler', 'scheduler_config.json'), schedulerConfig)
     await cp(tokenizer, join(temporary, 'tokenizer'), { recursive: true })
-    await writeJson(temporary, 'model_index.json', modelIndex)
-    await rename(temporary, folder)
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true })
-    throw error
-  }
+    await writeJson(join(temporary, 'model_index.json'), modelIndex)
+    signal?.throwIfAborted()
+  })
 }
 
 function componentsOf(checkpoint: SyntheticCheckpoint, dtype: FloatDtype): readonly Component[] {
@@ -156,22 +152,6 @@ async function refuseOccupied(folder: string): Promise<void> {
   throw new WeightsError({ violation: 'unwritable', file: folder, expected, got: `one with ${name} in it` })
 }
 
-async function refuseFullDisk(
-  folder: string,
-  components: readonly Component[],
-  dtype: FloatDtype,
-): Promise<void> {
-  const { bavail, bsize } = await explained(folder, 'a disk', statfs(dirname(folder)))
-  const elements = components.flatMap(({ shapes }) => [...shapes.values()].map(sizeOf))
-  const neededBytes = elements.reduce((sum, count) => sum + count * bytesPerElement[dtype], 0)
-  if (neededBytes <= bavail * bsize) return
-  const expected = `a disk with ${mebibytes(neededBytes)} free`
-  const got = `one with ${mebibytes(bavail * bsize)}`
-  throw new WeightsError({ violation: 'unwritable', file: folder, expected, got })
-}
-
-const mebibytes = (sizeBytes: number): string => `${Math.ceil(sizeBytes / 2 ** 20)} MiB`
-
 interface Values {
   readonly seed: number
   readonly dtype: FloatDtype
@@ -185,7 +165,8 @@ async function writeComponent(
   { seed, dtype, onFile, signal }: Values,
 ): Promise<void> {
   const path = join(checkpoint, folder)
-  await writeJson(path, 'config.json', config)
+  await mkdir(path)
+  await writeJson(join(path, 'config.json'), config)
   const shards = cutIntoShards(
     shapes,
     ([, shape]) => sizeOf(shape) * bytesPerElement[dtype],
@@ -198,19 +179,12 @@ async function writeComponent(
     const tensors = Array.from(shard, ([key, shape]): [string, TensorSource] => {
       weightMap.set(key, name)
       const data = syntheticValues(`${seed}/${folder}/${key}`, dtype, sizeOf(shape), initialise(key, shape))
-      return [key, { dtype, shape, data: unlessAborted(data, signal) }]
+      return [key, { dtype, shape, data }]
     })
-    await writeSafetensors(join(path, name), tensors, new Map([['format', 'pt']]))
+    await writeSafetensors(join(path, name), tensors, new Map([['format', 'pt']]), signal)
   }
   if (shards.length > 1)
-    await writeJson(path, `${stem}.safetensors.index.json`, shardIndex(weightMap, sizeBytesOf(shapes, dtype)))
-}
-
-async function* unlessAborted<T>(pieces: AsyncIterable<T>, signal: AbortSignal | undefined): AsyncGenerator<T> {
-  for await (const piece of pieces) {
-    signal?.throwIfAborted()
-    yield piece
-  }
+    await writeJson(join(path, `${stem}.safetensors.index.json`), shardIndex(weightMap, sizeBytesOf(shapes, dtype)))
 }
 
 /** Keeps what passes through a layer at the size that it came in with: ones for norms, 1 / √fan-in for products. */
@@ -232,11 +206,6 @@ const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * 
 
 const sizeBytesOf = (shapes: Shapes, dtype: FloatDtype): number =>
   [...shapes.values()].reduce((sum, shape) => sum + sizeOf(shape) * bytesPerElement[dtype], 0)
-
-async function writeJson(folder: string, file: string, value: unknown): Promise<void> {
-  await mkdir(folder, { recursive: true })
-  await writeFile(join(folder, file), `${JSON.stringify(value, null, 2)}\n`)
-}
 
 const modelIndex = {
   _class_name: 'PixArtAlphaPipeline',

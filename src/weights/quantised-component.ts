@@ -1,11 +1,12 @@
 /** Writes a model's weights anew, some of its matrices in blocks of 4 or 8 bits: a shard at a time, so that a model may be far larger than memory. */
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { convert } from './cast.ts'
 import type { Component } from './checkpoint.ts'
 import { arrayOf, bytesPerElement, isFloat, sizeBytesOf, type Dtype, type FloatDtype } from './dtypes.ts'
 import { WeightsError } from './errors.ts'
 import { toFloat32 } from './floats.ts'
+import { writeJson } from './folder-writer.ts'
 import {
   addSums,
   blocksPerRow,
@@ -61,7 +62,7 @@ export const quantisedBytes = (component: Component, targets: readonly Target[])
   totalBytes(targets.map((target) => plan(component, target)))
 
 /**
- * Fills an empty folder with config.json and the weights, as one file or as shards with an index.
+ * Makes a folder with config.json and the weights, as one file or as shards with an index.
  * @param stem the files' name without `.safetensors`
  * @returns the layers that were quantised
  * @throws {WeightsError} a weight that is no finite number or passes what its new type holds; a disk that takes no more
@@ -76,7 +77,7 @@ export async function writeQuantisedComponent(
   }: { readonly stem: string; readonly config: unknown; readonly targets: readonly Target[] },
   { onLayer, signal, maxShardBytes = 500e6 }: QuantiseOptions = {},
 ): Promise<readonly QuantisedLayer[]> {
-  await mkdir(folder, { recursive: true })
+  await mkdir(folder)
   await writeJson(join(folder, 'config.json'), config)
   const planned = targets.map((target) => plan(component, target))
   // The parts of a matrix stay together.
@@ -100,7 +101,7 @@ export async function writeQuantisedComponent(
         sources.push([each.key, { dtype: to, shape: each.location.shape, data }])
       }
     }
-    await writeSafetensors(join(folder, file), sources, new Map([['format', 'pt']]))
+    await writeSafetensors(join(folder, file), sources, new Map([['format', 'pt']]), signal)
   }
   if (shards.length > 1)
     await writeJson(
@@ -182,6 +183,3 @@ const totalBytes = (planned: readonly Planned[]): number =>
 
 const isFloatLocation = (location: TensorLocation): location is TensorLocation<FloatDtype> =>
   isFloat(location.dtype)
-
-const writeJson = (file: string, value: unknown): Promise<void> =>
-  writeFile(file, `${JSON.stringify(value, null, 2)}\n`)

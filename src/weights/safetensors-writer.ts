@@ -31,12 +31,14 @@ export const temporarySuffix = '.tmp'
  *
  * The bytes equal those of the reference implementation (safetensors 0.4, `serialize_to_file`): tensors by dtype, largest
  * alignment first, then by name; compact JSON; spaces up to a multiple of eight. It leaves the order of metadata to chance: here it is by key.
+ * @param signal ends the work between two pieces of a tensor
  * @throws {WeightsError} a name, a size or an amount of data that does not fit; a disk that does not take it
  */
 export async function writeSafetensors(
   path: string,
   tensors: Iterable<readonly [name: string, source: TensorSource]>,
   metadata?: ReadonlyMap<string, string>,
+  signal?: AbortSignal,
 ): Promise<void> {
   const planned = plan(path, tensors)
   const header = buildHeader(path, planned, metadata)
@@ -44,7 +46,7 @@ export async function writeSafetensors(
   try {
     await writeFlushed(temporary, async (handle) => {
       await writeAll(handle, header)
-      for (const tensor of planned) await writeTensor(handle, path, tensor)
+      for (const tensor of planned) await writeTensor(handle, path, tensor, signal)
     })
     await rename(temporary, path)
     await flushFolder(dirname(path))
@@ -126,6 +128,7 @@ async function writeTensor(
   handle: FileHandle,
   file: string,
   { name, source, sizeBytes }: Planned,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const { data } = source
   let written = 0
@@ -133,6 +136,7 @@ async function writeTensor(
     ? [new Uint8Array(data.buffer, data.byteOffset, data.byteLength)]
     : data
   for await (const chunk of chunks) {
+    signal?.throwIfAborted()
     written += chunk.byteLength
     if (written > sizeBytes) break
     await writeAll(handle, chunk)

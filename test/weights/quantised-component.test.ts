@@ -92,3 +92,20 @@ test('a weight that is no number is refused by key', async () => {
     /tensor "a": expected finite numbers, and blocks whose scale F16 can hold/,
   )
 })
+
+test('tensors that are only converted are ended between two pieces as well', async () => {
+  const source = await component({ a: asBfloat16, b: asBfloat16, c: asBfloat16, d: asBfloat16 })
+  const folder = join(await temporaryFolder(), 'model')
+  const controller = new AbortController()
+  const writing = writeQuantisedComponent(
+    source,
+    folder,
+    { stem: 'model', config: {}, targets: targets.toReversed() },
+    {
+      onLayer: ({ key }) => key === 'a' && controller.abort(new Error('ended')),
+      signal: controller.signal,
+    },
+  )
+  await expect(writing).rejects.toThrow('ended')
+  expect(await readdir(folder)).toEqual(['config.json'])
+})

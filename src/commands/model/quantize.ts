@@ -109,7 +109,8 @@ function printReport({
   console.log(
     `  final latents  cosine ${latents.cosine.toFixed(6)}  relative error ${latents.relativeError.toFixed(4)}`,
   )
-  console.log(`  pixels         PSNR ${pixels.psnrDb.toFixed(2)} dB`)
+  const { psnrDb } = pixels
+  console.log(`  pixels         ${psnrDb === undefined ? 'equal' : `PSNR ${psnrDb.toFixed(2)} dB`}`)
 }
 
 type Component = Checkpoint['vae']
