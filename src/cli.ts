@@ -76,7 +76,7 @@ model
   .command('check')
   .description('tell what a checkpoint is, whether it is complete, and what it needs in memory')
   .argument('<dir>', 'checkpoint')
-  .option('--json', 'for machines')
+  .option('--json', 'for machines; what has no bound is the string "Infinity"')
   .action(async (folder: string, options: { json?: true }) => {
     const { modelCheck } = await import('./commands/model/check.ts')
     process.exitCode = await modelCheck(readConfig(process.env), folder, options)

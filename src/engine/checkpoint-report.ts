@@ -1,9 +1,13 @@
-/** What a checkpoint is, what is wrong with it and what it needs to be served on the CPU provider: from configurations and headers. */
+/**
+ * What a checkpoint is, what is wrong with it and what it needs to be served, by formulas for the CPU provider: from configurations
+ * and headers.
+ */
 import { basename, join } from 'node:path'
 import { parseSchedulerConfig, SchedulerConfigError } from '../diffusion/scheduler-config.ts'
 import type { Graph } from '../graph/ir.ts'
 import { ModelConfigError, type ConfigFields } from '../models/config-reader.ts'
 import { readPixArtConfig, type PixArtConfig } from '../models/pixart.ts'
+import type { Precision } from '../models/precision.ts'
 import { readT5Config, type T5Config } from '../models/t5.ts'
 import { readVaeConfig, vaeDownsampling, type VaeConfig } from '../models/vae.ts'
 import { quantisationOf } from '../models/weight-storage.ts'
@@ -22,6 +26,7 @@ import {
   servedBytes,
   weightBytes,
   type ServedWeights,
+  type ServeOptions,
 } from './components.ts'
 import {
   decodeMemory,
@@ -32,10 +37,13 @@ import {
   type WeightMemory,
 } from './memory-needs.ts'
 import { planMemory, type MemoryPlan } from './memory-plan.ts'
+import type { Provider } from './session.ts'
 
 export interface CheckpointReport {
   readonly folder: string
   readonly family: 'PixArt-α'
+  /** What its components are opened for, and with it what they take. */
+  readonly served: Served
   /** Of everything in it; undefined where something is wrong. */
   readonly version: string | undefined
   /** Side of the square bucket in pixels. */
@@ -45,6 +53,16 @@ export interface CheckpointReport {
   /** Where nothing is wrong. */
   readonly work: WorkReport | undefined
   readonly plan: MemoryPlan | undefined
+}
+
+export interface Served {
+  readonly provider: Provider
+  readonly precision: Precision
+}
+
+export interface ReportOptions extends Partial<Served> {
+  /** What the device's process may take; by default what there is. */
+  readonly limitBytes?: number | undefined
 }
 
 export interface Problem {
@@ -90,7 +108,7 @@ interface Opened<Config> {
 interface Kind<Config> {
   readonly name: string
   readonly read: (fields: ConfigFields) => Config
-  readonly open: (component: Component) => Opened<Config>
+  readonly open: (component: Component, options: ServeOptions) => Opened<Config>
   readonly shape: (config: Config) => string
 }
 
@@ -100,36 +118,31 @@ interface Models {
   readonly vae: Opened<VaeConfig>
 }
 
-const served = { lowering: 'serve', precision: 'float32' } as const
-
 const textKind: Kind<T5Config> = {
   name: 'text_encoder',
   read: readT5Config,
-  open: (component) => openTextEncoder(component, served),
+  open: openTextEncoder,
   shape: ({ layers, width, heads }) => `${layers} layers, width ${width}, ${heads} heads`,
 }
 
 const transformerKind: Kind<PixArtConfig> = {
   name: 'transformer',
   read: readPixArtConfig,
-  open: (component) => openTransformer(component, served),
+  open: openTransformer,
   shape: ({ layers, heads, headWidth }) => `${layers} blocks, width ${heads * headWidth}, ${heads} heads`,
 }
 
 const vaeKind: Kind<VaeConfig> = {
   name: 'vae',
   read: readVaeConfig,
-  open: (component) => openVae(component, served),
+  open: openVae,
   shape: ({ channels }) => `${channels.join(', ')} channels`,
 }
 
-/**
- * @param limitBytes what the device's process may take; undefined: what there is
- * @throws {WeightsError} when there is no such folder
- */
+/** @throws {WeightsError} when there is no such folder */
 export async function reportCheckpoint(
   path: string,
-  limitBytes: number | undefined,
+  { limitBytes, provider = 'cpu', precision = 'float32' }: ReportOptions = {},
 ): Promise<CheckpointReport> {
   const checkpoint = await inspectCheckpoint(path)
   const { folder, components } = checkpoint
@@ -145,7 +158,7 @@ export async function reportCheckpoint(
       if (config) attempt(configFile, problems, () => kind.read(config.value))
       return undefined
     }
-    const model = attempt(configFile, problems, () => kind.open(component))
+    const model = attempt(configFile, problems, () => kind.open(component, { lowering: 'serve', precision }))
     if (model) reports.push(componentReport(component, model, kind.shape(model.config)))
     return model
   }
@@ -171,6 +184,7 @@ export async function reportCheckpoint(
   return {
     folder,
     family: 'PixArt-α',
+    served: { provider, precision },
     version: problems.length === 0 ? checkpoint.version : undefined,
     baseSize: transformer && vae ? transformer.config.sampleSize * vaeDownsampling(vae.config) : undefined,
     components: reports,

@@ -37,7 +37,7 @@ const shard = 'text_encoder/model-00002-of-00002.safetensors'
 
 describe('a complete checkpoint', () => {
   test('is told by family, size, parameters, dtypes and files', async () => {
-    const report = await reportCheckpoint(original, undefined)
+    const report = await reportCheckpoint(original)
     expect(report).toMatchObject({ family: 'PixArt-α', baseSize: 256, problems: [] })
     expect(report.version).toMatch(/^[0-9a-f]{16}$/)
     const [transformer, text, vae] = report.components
@@ -67,7 +67,7 @@ describe('a complete checkpoint', () => {
   test('in bfloat16, what will be converted is counted in float32', async () => {
     const halved = join(folder, 'bf16')
     await writeSyntheticCheckpoint(halved, { ...smallCheckpoint, dtype: 'BF16' })
-    const { components } = await reportCheckpoint(halved, undefined)
+    const { components } = await reportCheckpoint(halved)
     for (const { parameters, convertedBytes, servedBytes } of components) {
       expect(convertedBytes).toBe(4 * parameters)
       expect(servedBytes).toBe(4 * parameters)
@@ -75,12 +75,25 @@ describe('a complete checkpoint', () => {
   })
 })
 
+test('in float16 what is converted takes half of what it takes in float32', async () => {
+  const [wide, narrow] = [
+    await reportCheckpoint(original),
+    await reportCheckpoint(original, { provider: 'cuda', precision: 'float16' }),
+  ]
+  expect(wide.served).toEqual({ provider: 'cpu', precision: 'float32' })
+  expect(narrow.served).toEqual({ provider: 'cuda', precision: 'float16' })
+  for (const [i, { servedBytes, convertedBytes }] of narrow.components.entries()) {
+    expect(convertedBytes).toBeGreaterThan(0)
+    expect(servedBytes).toBe(wide.components[i]!.servedBytes - convertedBytes)
+  }
+})
+
 describe('what is wrong is named', () => {
   test('a truncated shard, by file and tensor', async () => {
     const checkpoint = await copy('truncated')
     const { size } = await stat(join(checkpoint, shard))
     await truncate(join(checkpoint, shard), size - 4)
-    const { problems, version, plan } = await reportCheckpoint(checkpoint, undefined)
+    const { problems, version, plan } = await reportCheckpoint(checkpoint)
     expect(problems).toHaveLength(1)
     expect(problems[0]?.message).toMatch(
       /model-00002-of-00002\.safetensors: tensor "encoder\.final_layer_norm\.weight": expected bytes inside the file/,
@@ -99,7 +112,7 @@ describe('what is wrong is named', () => {
       tensors.push([key, { dtype: location.dtype, shape, data } as TensorSource])
     }
     await writeSafetensors(file, tensors)
-    const { problems, components } = await reportCheckpoint(checkpoint, undefined)
+    const { problems, components } = await reportCheckpoint(checkpoint)
     expect(problems).toHaveLength(1)
     expect(problems[0]?.file).toBe(join(checkpoint, 'transformer'))
     expect(problems[0]?.message).toContain('missing 1: proj_out.bias')
@@ -123,7 +136,7 @@ describe('what is wrong is named', () => {
         file,
         [...tensors].filter(([name]) => name !== part),
       )
-      const { problems } = await reportCheckpoint(dropped, undefined)
+      const { problems } = await reportCheckpoint(dropped)
       expect(problems.map(({ message }) => message)).toEqual([
         expect.stringContaining(`\n  missing 1: ${part}`),
       ])
@@ -139,7 +152,7 @@ describe('what is wrong is named', () => {
     await edit(join(checkpoint, 'scheduler/scheduler_config.json'), { _class_name: 'Unknown' })
     await writeFile(join(checkpoint, 'tokenizer/spiece.model'), 'no tokenizer')
     await rm(join(checkpoint, 'vae/diffusion_pytorch_model.safetensors'))
-    const { problems } = await reportCheckpoint(checkpoint, undefined)
+    const { problems } = await reportCheckpoint(checkpoint)
     const messages = problems.map(({ message }) => message)
     for (const part of [
       'model-00002-of-00002.safetensors: expected a header inside the file',
@@ -157,7 +170,7 @@ describe('what is wrong is named', () => {
     const checkpoint = join(folder, 'strangers')
     const transformer = { ...smallCheckpoint.transformer, caption_channels: 64 }
     await writeSyntheticCheckpoint(checkpoint, { ...smallCheckpoint, transformer })
-    const { problems } = await reportCheckpoint(checkpoint, undefined)
+    const { problems } = await reportCheckpoint(checkpoint)
     expect(problems.map(({ message }) => message)).toEqual([
       `${join(checkpoint, 'transformer', 'config.json')}: transformer config, caption_channels: expected 32, which is the text encoder's d_model, got 64`,
     ])
@@ -165,7 +178,7 @@ describe('what is wrong is named', () => {
 })
 
 test('a limit that is too small is no fault of the checkpoint', async () => {
-  const { problems, plan } = await reportCheckpoint(original, 64 * 2 ** 20)
+  const { problems, plan } = await reportCheckpoint(original, { limitBytes: 64 * 2 ** 20 })
   expect(problems).toEqual([])
   expect(plan?.fits).toBe(false)
 })

@@ -7,17 +7,27 @@ import {
   type WorkReport,
 } from '../../engine/checkpoint-report.ts'
 import { describePlan } from '../../engine/memory-plan.ts'
+import { precisionOn } from '../devices.ts'
 
-/** @returns the exit status: 1 when anything is wrong with the checkpoint, or the plan does not fit the limit */
+/**
+ * It is told as the first of the configured devices serves it.
+ * @returns the exit status: 1 when anything is wrong with the checkpoint, or the plan does not fit the limit
+ */
 export async function modelCheck(
-  { memoryLimitMib, dataDir }: Config,
+  config: Config,
   folder: string,
   { json = false }: { readonly json?: boolean },
 ): Promise<number> {
+  const { memoryLimitMib, dataDir, devices } = config
+  const { provider } = devices[0] ?? { provider: 'cpu' }
   const startedMs = performance.now()
-  const report = await reportCheckpoint(folder, memoryLimitMib === 0 ? undefined : memoryLimitMib * 2 ** 20)
+  const report = await reportCheckpoint(folder, {
+    provider,
+    precision: precisionOn({ provider }, config),
+    limitBytes: memoryLimitMib === 0 ? undefined : memoryLimitMib * 2 ** 20,
+  })
   const elapsedMs = Math.round(performance.now() - startedMs)
-  if (json) console.log(JSON.stringify({ ...report, elapsedMs }, null, 2))
+  if (json) console.log(JSON.stringify({ ...report, elapsedMs }, unbounded, 2))
   else for (const line of lines(report, dataDir)) console.log(line)
   const { problems, plan } = report
   if (!json) {
@@ -27,16 +37,23 @@ export async function modelCheck(
   return problems.length === 0 && plan?.fits ? 0 : 1
 }
 
+/** JSON has no number for what has no bound. */
+const unbounded = (_name: string, value: unknown): unknown => (value === Infinity ? 'Infinity' : value)
+
 function* lines(report: CheckpointReport, dataDir: string): Generator<string> {
-  const { folder, family, baseSize, version, components, problems, work, plan } = report
+  const { folder, family, baseSize, version, served, components, problems, work, plan } = report
   const size = baseSize === undefined ? '' : `, base size ${baseSize} px`
   yield `${folder}: ${family}${size}${version === undefined ? '' : `, version ${version}`}`
+  const { provider, precision } = served
+  yield `as it is served on ${provider} in ${precision}:`
+  if (provider !== 'cpu')
+    yield `  (reckoned with the CPU's formulas: what ${provider} takes was not measured)`
   if (components.length > 0) {
     yield* table([
       ['', 'parameters', 'shape', 'stored as', 'files', 'served', 'private', 'mapped'],
       ...components.map(row),
     ])
-    yield* components.flatMap((component) => conversion(component, dataDir))
+    yield* components.flatMap((component) => conversion(component, precision, dataDir))
   }
   if (work) yield* workLines(work)
   if (plan) yield* describePlan(plan)
@@ -61,11 +78,15 @@ function row({ name, parameters, shape, storedBytes, files, ...component }: Comp
   ]
 }
 
-const conversion = ({ name, convertedBytes }: ComponentReport, dataDir: string): readonly string[] =>
+const conversion = (
+  { name, convertedBytes }: ComponentReport,
+  precision: string,
+  dataDir: string,
+): readonly string[] =>
   convertedBytes === 0
     ? []
     : [
-        `${name}: ${mebibytes(convertedBytes)} will be converted to float32 at the first start, into ${dataDir}/cache`,
+        `${name}: ${mebibytes(convertedBytes)} will be converted to ${precision} at the first start, into ${dataDir}/cache`,
       ]
 
 function* workLines({ encode, denoise, decode }: WorkReport): Generator<string> {
