@@ -97,6 +97,10 @@ export const denoiseBytesPerRowToken = ({
 
 export const callBytes = 64 * 2 ** 20
 
+/** Of one row's text of T tokens: the keys and values of each layer's cross-attention, copied into the batch. */
+export const rowContextBytes = ({ layers, heads, headWidth }: PixArtConfig, T: number): number =>
+  4 * 2 * layers * T * heads * headWidth
+
 export interface DecodeMemory {
   /** Per pixel of the picture, for whole layers: input, output and what the library holds between them. */
   readonly wholeBytesPerPixel: number
@@ -129,6 +133,9 @@ export const promptCacheBytes = 256 * 2 ** 20
 /** What keys and values of the texts at work may take, all models together: eight rows of a model of PixArt-XL's size. */
 export const contextCacheBytes = 256 * 2 ** 20
 
+/** Of a device's process before any model is loaded, with what it remembers of texts. */
+export const baseBytes = processBytes + promptCacheBytes + contextCacheBytes
+
 /** What a process can have: its control group's limit, or the machine's memory. */
 export function machineBytes(): number {
   const constrained = process.constrainedMemory()
@@ -157,7 +164,10 @@ export function memoryInput(
 ): MemoryInput {
   const latentScale = vaeDownsampling(vae.config)
   const buckets = bucketsFor(transformer.config.sampleSize * latentScale)
-  const maxPixels = Math.max(...buckets.map(({ width, height }) => width * height))
+  const areas = buckets.map(({ width, height }) => width * height)
+  const [minPixels, maxPixels] = [Math.min(...areas), Math.max(...areas)]
+  const pixelsPerToken = (latentScale * transformer.config.patchSize) ** 2
+  const contextBytes = rowContextBytes(transformer.config, maxPromptTokens)
   const privateBytes = ({ graphs, weights }: Known<unknown>) => weightMemory(graphs, weights).privateBytes
   return {
     weightBytes: {
@@ -167,10 +177,14 @@ export function memoryInput(
     },
     encodeBytes: encodeBytes(text.config, 2, maxPromptTokens),
     decode: decodeMemory(vae.config),
-    denoise: { bytesPerRowToken: denoiseBytesPerRowToken(transformer.config), callBytes },
+    denoise: {
+      bytesPerRowToken:
+        denoiseBytesPerRowToken(transformer.config) + contextBytes / (minPixels / pixelsPerToken),
+      callBytes,
+    },
     maxPixels,
-    maxTokens: maxPixels / (latentScale * transformer.config.patchSize) ** 2,
-    baseBytes: processBytes + promptCacheBytes + contextCacheBytes,
+    maxTokens: maxPixels / pixelsPerToken,
+    baseBytes,
     limitBytes,
     machineBytes: machineBytes(),
   }

@@ -11,6 +11,7 @@ export interface MemoryInput {
   /** Of the smallest call that must be possible: two rows, a prompt and its negative one. */
   readonly encodeBytes: number
   readonly decode: DecodeMemory
+  /** A token's part of what its row takes whatever its tokens is in `bytesPerRowToken`. */
   readonly denoise: { readonly bytesPerRowToken: number; readonly callBytes: number }
   /** Of the largest bucket. */
   readonly maxPixels: number
@@ -33,8 +34,18 @@ export interface MemoryPlan {
   readonly wholeDecodeMaxPixels: number
   /** What a strip may take for itself. */
   readonly stripBytes: number
+  /** Pixels of all pictures that are decoded whole together; a larger picture is decoded alone. */
+  readonly maxDecodePixels: number
   /** Rows times image tokens of a denoising call that leave room for the rest; at least a guided picture's. */
   readonly maxRowTokens: number
+  /** Of one call of the text encoder; at least a guided picture's. */
+  readonly maxPrompts: number
+  /** What the model takes beside the process's base where calls are as large as the plan lets them be. */
+  readonly ownBytes: {
+    /** While other models work: weights, and the buffers that stay with them. */
+    readonly idle: number
+    readonly working: number
+  }
   /** Of the device's process, for a guided picture of the largest bucket. */
   readonly peakBytes: { readonly encode: number; readonly denoise: number; readonly decode: number }
   readonly limitBytes: number | undefined
@@ -43,8 +54,10 @@ export interface MemoryPlan {
   readonly shortage?: { readonly neededBytes: number; readonly advice: readonly string[] }
 }
 
-/** A guided picture has two rows. */
+/** A guided picture has two rows, of a prompt each. */
 const guidedRows = 2
+/** Under a limit no plan keeps more for batches: what is left lets another model stay. */
+const mostRows = 16
 const stripBytes = 256 * 2 ** 20
 
 type Choice = Pick<MemoryPlan, 'textEncoder'> & { readonly decode: 'whole' | 'tiled' }
@@ -68,13 +81,26 @@ export function planMemory(input: MemoryInput): MemoryPlan {
   const chosen = possible.find((choice) => highest(peaks(input, choice)) <= limitBytes)
   const choice = chosen ?? { textEncoder: 'leaves', decode: 'tiled' }
   const peakBytes = peaks(input, choice)
+  const { prompts, rowTokens, wholePixels } = batches(input, choice, most)
+  const whole = input.decode.wholeBytesPerPixel * wholePixels
+  const full = peaks(input, choice, {
+    prompts,
+    rowTokens,
+    decodeBytes: choice.decode === 'whole' ? whole : Math.max(whole, tiledBytes(input)),
+  })
   return {
     fits: chosen !== undefined,
     textEncoder: choice.textEncoder,
     residentBytes: Math.max(...Object.values(standing(input, choice.textEncoder))) - input.baseBytes,
-    wholeDecodeMaxPixels: wholePixels(input, choice, most),
+    wholeDecodeMaxPixels: choice.decode === 'whole' ? Infinity : wholePixels,
     stripBytes,
-    maxRowTokens: rowTokens(input, choice),
+    maxDecodePixels: wholePixels,
+    maxRowTokens: rowTokens,
+    maxPrompts: prompts,
+    ownBytes: {
+      idle: Math.max(full.encode, full.denoise) - input.baseBytes,
+      working: highest(full) - input.baseBytes,
+    },
     peakBytes,
     limitBytes: input.limitBytes,
     maxPixels,
@@ -95,19 +121,37 @@ function standing({ weightBytes, baseBytes }: MemoryInput, textEncoder: Choice['
     : { encode: baseBytes + weightBytes.textEncoder, others: baseBytes + others }
 }
 
-function peaks(input: MemoryInput, { textEncoder, decode }: Choice): MemoryPlan['peakBytes'] {
-  const { encodeBytes, maxPixels, maxTokens } = input
-  const before = standing(input, textEncoder)
-  const kept = textEncoder === 'stays' ? encodeBytes : 0
-  const denoise = before.others + kept + callOf(input, guidedRows * maxTokens)
-  const decodeBytes = decode === 'whole' ? input.decode.wholeBytesPerPixel * maxPixels : tiledBytes(input)
+/** What the largest calls are, and what a decode takes beside what stays. */
+interface Calls {
+  readonly prompts: number
+  readonly rowTokens: number
+  readonly decodeBytes: number
+}
+
+const guidedPicture = (input: MemoryInput, { decode }: Choice): Calls => ({
+  prompts: guidedRows,
+  rowTokens: guidedRows * input.maxTokens,
+  decodeBytes: decode === 'whole' ? input.decode.wholeBytesPerPixel * input.maxPixels : tiledBytes(input),
+})
+
+function peaks(
+  input: MemoryInput,
+  choice: Choice,
+  { prompts, rowTokens, decodeBytes } = guidedPicture(input, choice),
+): MemoryPlan['peakBytes'] {
+  const before = standing(input, choice.textEncoder)
+  const encodeBytes = bytesPerPrompt(input) * prompts
+  const call = callOf(input, rowTokens)
+  const stays = choice.textEncoder === 'stays'
+  const denoise = before.others + (stays ? encodeBytes : 0) + call
   return {
-    encode:
-      before.encode + encodeBytes + (textEncoder === 'stays' ? callOf(input, guidedRows * maxTokens) : 0),
+    encode: before.encode + encodeBytes + (stays ? call : 0),
     denoise,
     decode: denoise + decodeBytes,
   }
 }
+
+const bytesPerPrompt = ({ encodeBytes }: MemoryInput): number => encodeBytes / guidedRows
 
 const callOf = ({ denoise }: MemoryInput, rowTokenCount: number): number =>
   denoise.bytesPerRowToken * rowTokenCount + denoise.callBytes
@@ -117,18 +161,31 @@ const tiledBytes = ({ decode, maxPixels }: MemoryInput): number =>
 
 const highest = (peakBytes: MemoryPlan['peakBytes']): number => Math.max(...Object.values(peakBytes))
 
-/** Small pictures are decoded whole as far as the limit goes. */
-function wholePixels(input: MemoryInput, choice: Choice, most: number): number {
-  if (choice.decode === 'whole') return Infinity
-  const left = (input.limitBytes ?? Infinity) - peaks(input, choice).denoise
-  return Math.max(0, Math.min(most, Math.floor(left / input.decode.wholeBytesPerPixel)))
-}
-
-function rowTokens(input: MemoryInput, choice: Choice): number {
-  const least = guidedRows * input.maxTokens
-  if (input.limitBytes === undefined) return Infinity
-  const left = input.limitBytes - peaks(input, choice).decode
-  return least + Math.max(0, Math.floor(left / input.denoise.bytesPerRowToken))
+/**
+ * How large calls may be, each by what those before it leave of the limit: prompts, for a quarter where their buffers stay, then
+ * rows, and then pictures that are decoded whole.
+ */
+function batches(
+  input: MemoryInput,
+  choice: Choice,
+  most: number,
+): { readonly prompts: number; readonly rowTokens: number; readonly wholePixels: number } {
+  const { limitBytes, maxPixels, maxTokens, decode } = input
+  if (limitBytes === undefined) return { prompts: Infinity, rowTokens: Infinity, wholePixels: most }
+  const fitting = (sizeBytes: number, each: number) => Math.max(0, Math.floor(sizeBytes / each))
+  const least = guidedPicture(input, choice)
+  const peakBytes = peaks(input, choice)
+  const forPrompts =
+    choice.textEncoder === 'stays' ? (limitBytes - highest(peakBytes)) / 4 : limitBytes - peakBytes.encode
+  const prompts = Math.min(mostRows, least.prompts + fitting(forPrompts, bytesPerPrompt(input)))
+  const forRows = limitBytes - peaks(input, choice, { ...least, prompts }).decode
+  const rowTokens = Math.min(
+    mostRows * maxTokens,
+    least.rowTokens + fitting(forRows, input.denoise.bytesPerRowToken),
+  )
+  if (choice.decode === 'whole') return { prompts, rowTokens, wholePixels: maxPixels }
+  const forDecode = limitBytes - peaks(input, choice, { ...least, prompts, rowTokens }).denoise
+  return { prompts, rowTokens, wholePixels: Math.min(most, fitting(forDecode, decode.wholeBytesPerPixel)) }
 }
 
 function advice({ encode, denoise, decode }: MemoryPlan['peakBytes'], limitBytes: number): readonly string[] {

@@ -1,5 +1,10 @@
+import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
-import { describePlan, planMemory, type MemoryInput } from '../../src/engine/memory-plan.ts'
+import { maxPromptTokens, openTextEncoder, openTransformer, openVae } from '../../src/engine/components.ts'
+import { denoiseBytesPerRowToken, memoryInput, rowContextBytes } from '../../src/engine/memory-needs.ts'
+import { describePlan, planMemory, type MemoryInput, type MemoryPlan } from '../../src/engine/memory-plan.ts'
+import { bucketsFor } from '../../src/diffusion/buckets.ts'
+import { openCheckpoint } from '../../src/weights/checkpoint.ts'
 
 const mib = 2 ** 20
 const gib = 2 ** 30
@@ -19,11 +24,28 @@ const input: MemoryInput = {
 /** Two rows of 4096 tokens: 720 MiB and the call's 64. */
 const call = 784 * mib
 
+/** By how much the process grows at most in calls as large as the plan allows, all of them made, over what is there without a model. */
+function reached({
+  textEncoder,
+  maxPrompts,
+  maxRowTokens,
+  wholeDecodeMaxPixels,
+  maxDecodePixels,
+}: MemoryPlan): number {
+  const encode = (2800 + 40 * maxPrompts) * mib
+  const denoise = (2300 + 300 + 64) * mib + 92_160 * maxRowTokens
+  const strips = wholeDecodeMaxPixels < 1024 ** 2 ? (1920 + 256) * mib : 0
+  const decode = Math.max(strips, 3840 * Math.min(wholeDecodeMaxPixels, 1024 ** 2), 3840 * maxDecodePixels)
+  return textEncoder === 'stays' ? encode + denoise + decode : Math.max(encode, denoise + decode)
+}
+
 describe('without a limit', () => {
   test('all stays and decodes are whole', () => {
     const plan = planMemory(input)
     expect(plan).toMatchObject({ fits: true, textEncoder: 'stays', wholeDecodeMaxPixels: Infinity })
-    expect(plan.maxRowTokens).toBe(Infinity)
+    expect(plan).toMatchObject({ maxPrompts: Infinity, maxRowTokens: Infinity })
+    // Pictures of a batch take together what one decode may: half of the machine.
+    expect(plan.maxDecodePixels).toBe(Math.floor((12 * gib) / 3840))
     expect(plan.peakBytes.denoise).toBe((700 + 2800 + 2300 + 300 + 80) * mib + call)
     expect(plan.peakBytes.decode).toBe(plan.peakBytes.denoise + 3840 * mib)
     expect(plan.shortage).toBeUndefined()
@@ -66,6 +88,26 @@ describe('as the limit falls', () => {
     expect(planMemory({ ...input, limitBytes }).maxRowTokens).toBe(8192 + 1000)
   })
 
+  test('under any limit a plan keeps no more than 16 rows, so that it leaves room for other models', () => {
+    const plan = planMemory({ ...input, limitBytes: 100 * gib })
+    expect(plan).toMatchObject({ maxPrompts: 16, maxRowTokens: 16 * 4096, maxDecodePixels: 1024 ** 2 })
+    expect(plan.ownBytes.working).toBe(reached(plan))
+    expect(plan.ownBytes.working).toBeLessThan(16 * gib)
+  })
+
+  test('the largest calls that a plan allows keep within the limit, all of them together', () => {
+    const limits = Array.from({ length: 176 }, (_, i) => gib + i * 64 * mib)
+    const plans = limits.map((limitBytes) => planMemory({ ...input, limitBytes })).filter(({ fits }) => fits)
+    expect(plans.length).toBeGreaterThan(90)
+    for (const plan of plans) {
+      expect(plan.maxPrompts).toBeGreaterThanOrEqual(2)
+      expect(plan.maxRowTokens).toBeGreaterThanOrEqual(8192)
+      expect(700 * mib + reached(plan)).toBeLessThanOrEqual(plan.limitBytes!)
+      expect(plan.ownBytes.working).toBe(reached(plan))
+      expect(plan.ownBytes.idle).toBeLessThan(plan.ownBytes.working)
+    }
+  })
+
   test('every plan that fits keeps all peaks within the limit, and more memory never makes it worse', () => {
     let before = -1
     const rank = (plan: ReturnType<typeof planMemory>): number =>
@@ -77,6 +119,21 @@ describe('as the limit falls', () => {
       before = rank(plan)
     }
   })
+})
+
+test('what a row takes whatever its tokens is within what its tokens are counted for, in every bucket', async () => {
+  const checkpoint = await openCheckpoint(fileURLToPath(new URL('../../models/tiny', import.meta.url)))
+  const serve = { lowering: 'serve', precision: 'float32' } as const
+  const text = openTextEncoder(checkpoint.textEncoder, serve)
+  const transformer = openTransformer(checkpoint.transformer, serve)
+  const vae = openVae(checkpoint.vae, serve)
+  const { denoise } = memoryInput({ text, transformer, vae }, undefined)
+  const context = rowContextBytes(transformer.config, maxPromptTokens)
+  for (const { width, height } of bucketsFor(512)) {
+    const tokens = (width / 16) * (height / 16)
+    const row = context + tokens * denoiseBytesPerRowToken(transformer.config)
+    expect(tokens * denoise.bytesPerRowToken).toBeGreaterThanOrEqual(row * (1 - 1e-12))
+  }
 })
 
 describe('the advice', () => {
@@ -100,7 +157,7 @@ describe('the advice', () => {
 
 test('a plan in words', () => {
   expect(describePlan(planMemory({ ...input, limitBytes: 7 * gib }))).toEqual([
-    'memory with a limit of 7168 MiB: the text encoder leaves the memory after encoding, pictures of more than 917² pixels are decoded in strips',
+    'memory with a limit of 7168 MiB: the text encoder leaves the memory after encoding, pictures of more than 770² pixels are decoded in strips',
     'expected peaks for a guided picture of 1024² pixels: encode 3580 MiB, denoise 4084 MiB, decode 6260 MiB',
   ])
   expect(describePlan(planMemory({ ...input, limitBytes: 3 * gib })).at(-1)).toBe(
