@@ -9,7 +9,7 @@ import {
   writeProfile,
   type Profile,
 } from './cost-book.ts'
-import { contextCacheBytes, promptCacheBytes } from './memory-needs.ts'
+import { baseBytes, contextCacheBytes, promptCacheBytes } from './memory-needs.ts'
 import { describePlan } from './memory-plan.ts'
 import { Model } from './model.ts'
 import { Pipeline } from './pipeline.ts'
@@ -73,7 +73,7 @@ export async function openDevice(
       new Pipeline(model, { promptBytes: promptCacheBytes * share, contextBytes: contextCacheBytes * share }),
     )
   }
-  const residency = new Residency(pipelines, leftForWeights(pipelines, memoryLimitBytes))
+  const residency = new Residency(pipelines, (memoryLimitBytes ?? Infinity) - baseBytes)
 
   const folder = join(cacheDir, 'costs')
   const keyOf = ({ description: { version } }: Model) => `${version}-${name}-${lowering}-${precision}`
@@ -93,12 +93,4 @@ export async function openDevice(
   }
   const maxRowTokens = Math.min(...pipelines.map(({ model }) => model.plan.maxRowTokens))
   return { pipelines, residency, books, limits: { maxRowTokens } }
-}
-
-/** What the process and the work of the most demanding model leave of the limit. */
-function leftForWeights(pipelines: readonly Pipeline[], memoryLimitBytes = Infinity): number {
-  const beside = pipelines.map(
-    ({ model: { plan } }) => Math.max(...Object.values(plan.peakBytes)) - plan.residentBytes,
-  )
-  return memoryLimitBytes - Math.max(...beside)
 }

@@ -55,7 +55,7 @@ export class Pipeline {
   readonly prompts: PromptCache
   /** The batch of the last step: most steps are taken by the same requests as the one before. */
   #batch: RowBatch | undefined
-  readonly #scratch = new Scratch()
+  #scratch = new Scratch()
   /** What the transformer made of texts: large, quick to compute, and the same at every step. */
   readonly #contexts: ByteLru<TextConditions, Float32Array>
 
@@ -75,6 +75,28 @@ export class Pipeline {
     if (this.prompts.has(empty.ids)) return
     const hidden = await this.model.encodeOnce(empty)
     this.prompts.pin(empty.ids, { hidden, mask: empty.mask })
+  }
+
+  /** Makes a stage of the loaded model ready, at the cost of those that there is no room for beside it. */
+  async makeReady(stage: Stage): Promise<void> {
+    this.#makeRoom(stage)
+    await this.model.prepare(stage)
+  }
+
+  /** What was begun can go on when the model is loaded again. */
+  async unload(): Promise<void> {
+    this.#forgetBatch()
+    await this.model.unload()
+  }
+
+  /** Where the transformer leaves for the text encoder, what its batches lie in leaves too. */
+  #makeRoom(stage: Stage): void {
+    if (stage === 'encode' && this.model.plan.textEncoder === 'leaves') this.#forgetBatch()
+  }
+
+  #forgetBatch(): void {
+    this.#batch = undefined
+    this.#scratch = new Scratch()
   }
 
   /** Needs no loaded model. @throws {SolverError} when the scheduler cannot take that many steps */
@@ -119,6 +141,7 @@ export class Pipeline {
         ids.set(text.ids, index * maxPromptTokens)
         mask.set(text.mask, index * maxPromptTokens)
       }
+      this.#makeRoom('encode')
       const hidden = await this.model.encodeText(ids, mask, texts.length) // (B, T, D)
       const length = hidden.length / texts.length
       for (const [index, text] of texts.entries()) {
@@ -180,13 +203,15 @@ export class Pipeline {
 
   async #batchOf(denoisings: readonly Denoising[]): Promise<RowBatch> {
     if (this.#batch?.holds(denoisings)) return this.#batch
-    const contexts: Float32Array[] = []
+    this.#batch = undefined
+    const batch = new RowBatch(denoisings, this.model.pixart, this.#scratch)
+    let row = 0
     for (const denoising of denoisings) {
       denoising.timing ??= await this.#timingOf(denoising)
-      for (const text of denoising.rows) contexts.push(await this.#contextOf(text))
+      for (const text of denoising.rows) batch.writeContext(row++, await this.#contextOf(text))
     }
-    this.#batch = new RowBatch(denoisings, contexts, this.model.pixart, this.#scratch)
-    return this.#batch
+    this.#batch = batch
+    return batch
   }
 
   #timingOf({ solver: { timesteps }, bucket: { width, height } }: Denoising): Promise<Timing> {

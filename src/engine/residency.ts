@@ -9,7 +9,7 @@ export class Residency {
   /** Names of loaded models, least recently used first. */
   readonly #loaded = new Set<string>()
 
-  /** @param limitBytes what weights may take together */
+  /** @param limitBytes what models may take together, weights and work */
   constructor(pipelines: readonly Pipeline[], limitBytes: number) {
     this.#pipelines = new Map(pipelines.map((pipeline) => [pipeline.model.description.name, pipeline]))
     this.#limitBytes = limitBytes
@@ -27,11 +27,6 @@ export class Residency {
     return [...this.#pipelines.values()].map(({ model }) => model.info)
   }
 
-  /** What the loaded models take. */
-  get bytes(): number {
-    return [...this.#loaded].reduce((sum, name) => sum + this.#sizeOf(name), 0)
-  }
-
   use(name: string): void {
     if (this.#loaded.delete(name)) this.#loaded.add(name)
   }
@@ -43,7 +38,7 @@ export class Residency {
   async load(pipeline: Pipeline, stage?: Stage): Promise<void> {
     const { name } = pipeline.model.description
     const sizeBytes = pipeline.model.plan.residentBytes
-    if (stage && this.#loaded.has(name)) return pipeline.model.prepare(stage)
+    if (stage && this.#loaded.has(name)) return pipeline.makeReady(stage)
     if (sizeBytes > this.#limitBytes) {
       const [needed, left] = [Math.ceil(sizeBytes / 2 ** 20), Math.floor(this.#limitBytes / 2 ** 20)]
       throw new Error(
@@ -51,15 +46,22 @@ export class Residency {
       )
     }
     for (const oldest of this.#loaded) {
-      if (this.bytes + sizeBytes <= this.#limitBytes) break
+      if (this.#mostWith(name) <= this.#limitBytes) break
       this.#loaded.delete(oldest)
-      await this.#pipelines.get(oldest)?.model.unload()
+      await this.#pipelines.get(oldest)?.unload()
     }
     await pipeline.load(stage)
     this.#loaded.add(name)
   }
 
-  #sizeOf(name: string): number {
-    return this.#pipelines.get(name)?.model.plan.residentBytes ?? 0
+  /** What the loaded models and this one may come to take: one works at a time, and what the others' calls took stays with them. */
+  #mostWith(name: string): number {
+    const own = [...new Set([...this.#loaded, name])].map(
+      (one) => this.#pipelines.get(one)!.model.plan.ownBytes,
+    )
+    const whileItWorks = own.map((working) =>
+      own.reduce((sum, each) => sum + (each === working ? each.working : each.idle), 0),
+    )
+    return Math.max(...whileItWorks)
   }
 }

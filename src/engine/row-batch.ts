@@ -17,6 +17,7 @@ export class Scratch {
   take(name: string, length: number): Float32Array {
     let array = this.#arrays.get(name)
     if (array === undefined || array.length < length) {
+      this.#arrays.delete(name) // else both would be there at once
       array = new Float32Array(length)
       this.#arrays.set(name, array)
     }
@@ -34,19 +35,14 @@ export class RowBatch {
   readonly #tokens: Float32Array
   readonly #embedded: Float32Array
   readonly #modulation: Float32Array
+  readonly #context: Float32Array
   readonly #outputs: readonly (readonly [Float32Array, Float32Array?])[]
 
   /**
    * @param denoisings all with the same number of image tokens and of text tokens
-   * @param contexts what the cross-attentions make of each row's text, (2·L, T, W) each
    * @param scratch what the arrays are taken from: the batch before can be used no longer
    */
-  constructor(
-    denoisings: readonly Denoising[],
-    contexts: readonly Float32Array[],
-    config: PixArtConfig,
-    scratch: Scratch,
-  ) {
+  constructor(denoisings: readonly Denoising[], config: PixArtConfig, scratch: Scratch) {
     const rows = denoisings.flatMap((denoising) => denoising.rows.map((text) => ({ denoising, text })))
     const [first] = rows
     if (!first) throw new RangeError('a batch has at least one row')
@@ -67,7 +63,6 @@ export class RowBatch {
     for (const [row, { denoising, text }] of rows.entries()) {
       coords.data.set(denoising.coordinates, row * N * 2)
       mask.data.set(text.mask, row * T)
-      context.data.set(contexts[row]!, row * 2 * config.layers * T * W)
     }
     this.inputs = { tokens, coords, mask, embedded, modulation, context }
     this.output = scratch.take('output', R * N * stride)
@@ -77,6 +72,7 @@ export class RowBatch {
     this.#tokens = tokens.data
     this.#embedded = embedded.data
     this.#modulation = modulation.data
+    this.#context = context.data
     const outputOf = (row: number) => this.output.subarray(row * N * stride, (row + 1) * N * stride)
     let row = 0
     this.#outputs = denoisings.map(({ rows }) => {
@@ -93,6 +89,11 @@ export class RowBatch {
       this.#denoisings.length === denoisings.length &&
       this.#denoisings.every((own, i) => own === denoisings[i])
     )
+  }
+
+  /** Before the first step. @param context what the cross-attentions make of the row's text, (2·L, T, W) */
+  writeContext(row: number, context: Float32Array): void {
+    this.#context.set(context, row * context.length)
   }
 
   /** Writes what the model is fed at each one's step. */

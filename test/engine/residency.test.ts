@@ -3,8 +3,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, expect, test } from 'vitest'
-import { Model } from '../../src/engine/model.ts'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { rowContextBytes } from '../../src/engine/memory-needs.ts'
+import { maxPromptTokens, Model } from '../../src/engine/model.ts'
 import { Pipeline } from '../../src/engine/pipeline.ts'
 import { Residency } from '../../src/engine/residency.ts'
 
@@ -28,6 +29,23 @@ beforeAll(async () => {
 })
 afterAll(() => rm(cacheDir, { recursive: true }))
 
+const request = {
+  prompt: 'a boat',
+  negativePrompt: '',
+  cleanCaption: false,
+  steps: 3,
+  guidanceScale: 4.5,
+  scheduler: 'dpm++_2m',
+  width: 256,
+  height: 256,
+} as const
+
+async function begin(pipeline: Pipeline) {
+  const prepared = pipeline.prepare(request)
+  const [rows = []] = await pipeline.encode([prepared])
+  return pipeline.begin(prepared, rows, request, { kind: 'seed', seed: 3, index: 0 })
+}
+
 const states = (residency: Residency) => residency.infos.map(({ name, state }) => `${name} ${state}`)
 
 test('the least recently used model leaves for the one that comes, and work begun on it goes on when it is back', async () => {
@@ -36,23 +54,8 @@ test('the least recently used model leaves for the one that comes, and work begu
   const residency = new Residency(pipelines, largest)
   expect(states(residency)).toEqual(['tiny-512 unloaded', 'tiny-1024-ms unloaded'])
 
-  const request = {
-    prompt: 'a boat',
-    negativePrompt: '',
-    cleanCaption: false,
-    steps: 3,
-    guidanceScale: 4.5,
-    scheduler: 'dpm++_2m',
-    width: 256,
-    height: 256,
-  } as const
-  const begin = async () => {
-    const prepared = first.prepare(request)
-    const [rows = []] = await first.encode([prepared])
-    return first.begin(prepared, rows, request, { kind: 'seed', seed: 3, index: 0 })
-  }
   await residency.load(first)
-  const [interrupted, whole] = [await begin(), await begin()]
+  const [interrupted, whole] = [await begin(first), await begin(first)]
   for (let step = 0; step < 3; step++) await first.step([whole])
   await first.step([interrupted])
 
@@ -79,4 +82,61 @@ test('without a limit all stay', async () => {
   const residency = new Residency(pipelines, Infinity)
   for (const pipeline of pipelines) await residency.load(pipeline)
   expect(states(residency)).toEqual(['tiny-512 loaded', 'tiny-1024-ms loaded'])
+})
+
+test('two models stay beside each other as long as the largest work of one leaves room for what the other keeps', async () => {
+  const [first, second] = pipelines as readonly [Pipeline, Pipeline]
+  const plans = pipelines.map(({ model }) => model.plan)
+  const gib = 2 ** 30
+  const own = [
+    { idle: 2 * gib, working: 3 * gib },
+    { idle: 1 * gib, working: 5 * gib },
+  ]
+  for (const [i, { model }] of pipelines.entries())
+    Object.assign(model, { plan: { ...model.plan, ownBytes: own[i] } })
+  try {
+    for (const [limitBytes, expected] of [
+      [7 * gib, 'loaded'],
+      [7 * gib - 1, 'unloaded'],
+    ] as const) {
+      const residency = new Residency(pipelines, limitBytes)
+      await residency.load(first)
+      await residency.load(second)
+      expect(states(residency)).toEqual([`tiny-512 ${expected}`, 'tiny-1024-ms loaded'])
+      for (const pipeline of pipelines) await pipeline.unload()
+    }
+  } finally {
+    for (const [i, { model }] of pipelines.entries()) Object.assign(model, { plan: plans[i] })
+  }
+})
+
+test('what batches lie in leaves with the transformer, and is as large as the plan counts it', async () => {
+  const [first] = pipelines as readonly [Pipeline, ...Pipeline[]]
+  const { model } = first
+  const { plan } = model
+  const residency = new Residency(pipelines, Infinity)
+  const predictNoise = vi.spyOn(model, 'predictNoise')
+  const contextOf = async (denoising: Awaited<ReturnType<typeof begin>>) => {
+    await first.step([denoising])
+    return predictNoise.mock.lastCall![0]['context']!.data
+  }
+  await residency.load(first)
+  const one = await contextOf(await begin(first))
+  expect(one.byteLength).toBe(2 * rowContextBytes(model.pixart, maxPromptTokens))
+  expect((await contextOf(await begin(first))).buffer).toBe(one.buffer)
+
+  await first.unload()
+  await residency.load(first)
+  const afterUnload = await contextOf(await begin(first))
+  expect(afterUnload.buffer).not.toBe(one.buffer)
+  expect(afterUnload).toEqual(one)
+
+  Object.assign(model, { plan: { ...plan, textEncoder: 'leaves' } })
+  await residency.load(first, 'encode')
+  await residency.load(first, 'denoise')
+  const afterEncoding = await contextOf(await begin(first))
+  expect(afterEncoding.buffer).not.toBe(afterUnload.buffer)
+  expect(afterEncoding).toEqual(one)
+  Object.assign(model, { plan })
+  predictNoise.mockRestore()
 })
