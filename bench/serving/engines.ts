@@ -63,7 +63,7 @@ export function continuous(model: Model, profile: Profile): Engine {
           if (message.type === 'succeeded') done(message.id)
         }
         const books = new Map([[model.description.name, new CostBook(profile)]])
-        const limits = { maxRowTokens: Infinity }
+        const limits = { maxRowTokens: Infinity, maxPrompts: Infinity, maxDecodePixels: Infinity }
         const loop = new Loop({ device: 'cpu', residency, books, limits, tell })
         arrivals((request) => loop.submit(request))
         return loop.run()

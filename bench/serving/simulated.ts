@@ -59,6 +59,8 @@ export function simulatedContinuous(costs: Costs): Engine {
         for (const { request, arrivedMs } of arrived()) present.add(new SimulatedTask(request, arrivedMs))
         const work: Work<SimulatedTask> | undefined = nextWork(present, () => costs, nowMs, {
           maxRowTokens: Infinity,
+          maxPrompts: Infinity,
+          maxDecodePixels: Infinity,
         })
         if (!work) return Infinity
         const tookMs = expectedMs(work, costs)

@@ -38,9 +38,14 @@ export interface Candidate {
   readonly deadlineMs?: number | undefined
 }
 
+/** What one call may hold, for memory. What a request needs by itself is always possible. */
 export interface Limits {
-  /** Rows · tokens of one denoising batch, for memory. */
+  /** Rows · tokens of a denoising batch. */
   readonly maxRowTokens: number
+  /** Of a batch that is encoded. */
+  readonly maxPrompts: number
+  /** Latent pixels of all pictures of a decode batch. */
+  readonly maxDecodePixels: number
 }
 
 export interface Work<C extends Candidate> {
@@ -74,7 +79,7 @@ export function nextWork<C extends Candidate>(
   for (const other of ranked) {
     if (other === leader || !isSameCall(leader, other)) continue
     const more = unitsOf(other)
-    if (kind === 'denoise' ? units + more > limits.maxRowTokens : tasks.length >= maxTogether) break
+    if (units + more > mostUnits(kind, limits) || (kind !== 'denoise' && tasks.length >= maxTogether)) break
     if (!line || !pays(line, units + more, ranked.length)) break
     tasks.push(other.candidate)
     units += more
@@ -154,6 +159,21 @@ function unitsOf({ next, need }: Wanted): number {
       return need.previewPixels
     case 'decode':
       return need.latentPixels
+  }
+}
+
+/** In the units of the call's cost; nothing joins a load or a preview. */
+function mostUnits(kind: WorkKind, { maxRowTokens, maxPrompts, maxDecodePixels }: Limits): number {
+  switch (kind) {
+    case 'encode':
+      return maxPrompts
+    case 'denoise':
+      return maxRowTokens
+    case 'decode':
+      return maxDecodePixels
+    case 'load':
+    case 'preview':
+      return 0
   }
 }
 

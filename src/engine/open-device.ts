@@ -91,6 +91,15 @@ export async function openDevice(
     }
     books.set(model.description.name, new CostBook(profile ?? guessProfile(model)))
   }
-  const maxRowTokens = Math.min(...pipelines.map(({ model }) => model.plan.maxRowTokens))
-  return { pipelines, residency, books, limits: { maxRowTokens } }
+  return { pipelines, residency, books, limits: limitsOf(pipelines.map(({ model }) => model)) }
+}
+
+/** What no model's plan forbids. */
+function limitsOf(models: readonly Model[]): Limits {
+  const least = (of: (model: Model) => number) => Math.min(...models.map(of))
+  return {
+    maxRowTokens: least(({ plan }) => plan.maxRowTokens),
+    maxPrompts: least(({ plan }) => plan.maxPrompts),
+    maxDecodePixels: least(({ plan, latentScale }) => plan.maxDecodePixels / latentScale ** 2),
+  }
 }

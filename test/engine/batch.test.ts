@@ -24,7 +24,7 @@ const costs: Costs = {
   ],
 }
 const costsOf = () => costs
-const limits = { maxRowTokens: 4096 }
+const limits = { maxRowTokens: 4096, maxPrompts: 3, maxDecodePixels: 8192 }
 
 interface Job {
   readonly model: string
@@ -148,7 +148,7 @@ test(
         const tasks = simulate(jobs, ({ kind, tasks: together }, present, nowMs) => {
           const [leader] = together
           must(new Set(together).size === together.length, 'a request is in a call twice')
-          let rowTokens = 0
+          let [rowTokens, prompts, pixels] = [0, 0, 0]
           for (const task of together) {
             must(present.includes(task), 'a request is run that is not there')
             must(task.next === kind, 'a request is given what it does not need')
@@ -158,9 +158,14 @@ test(
               'two token counts share a call',
             )
             rowTokens += task.need.rows * task.need.tokens
+            prompts += task.need.prompts
+            pixels += task.need.latentPixels
           }
           must(
-            kind !== 'denoise' || together.length === 1 || rowTokens <= limits.maxRowTokens,
+            together.length === 1 ||
+              (kind === 'encode' && prompts <= limits.maxPrompts) ||
+              (kind === 'denoise' && rowTokens <= limits.maxRowTokens) ||
+              (kind === 'decode' && pixels <= limits.maxDecodePixels),
             'a batch passes its memory',
           )
           for (const waiting of present) {
@@ -219,6 +224,24 @@ test('rows of one token count share a call while that pays, whatever else differ
 
 test('a batch stays within its memory, and one request alone always runs', () => {
   const many = Array.from({ length: 6 }, () => task())
-  expect(nextWork(many, costsOf, 0, { maxRowTokens: 1024 })?.tasks).toHaveLength(2)
-  expect(nextWork(many, costsOf, 0, { maxRowTokens: 1 })?.tasks).toHaveLength(1)
+  expect(nextWork(many, costsOf, 0, { ...limits, maxRowTokens: 1024 })?.tasks).toHaveLength(2)
+  expect(nextWork(many, costsOf, 0, { ...limits, maxRowTokens: 1 })?.tasks).toHaveLength(1)
+})
+
+test.each([
+  { kind: 'encode', job: { prompts: 2 }, limit: 'maxPrompts', unitsEach: 2 },
+  { kind: 'decode', job: { steps: 0, tokens: 256 }, limit: 'maxDecodePixels', unitsEach: 1024 },
+] as const)('a batch to $kind stays within its memory, and one alone always runs', (each) => {
+  const many = Array.from({ length: 6 }, () => task(each.job))
+  // Where a call's fixed part is all, every other one that waits joins.
+  const flat: Costs = {
+    ...costs,
+    encode: { baseMs: 5, perUnitMs: 0 },
+    decode: [{ baseMs: 2, perUnitMs: 0 }],
+  }
+  const workOf = (most: number) => nextWork(many, () => flat, 0, { ...limits, [each.limit]: most })
+  expect(workOf(Infinity)).toMatchObject({ kind: each.kind, tasks: { length: 6 } })
+  expect(workOf(3 * each.unitsEach)?.tasks).toHaveLength(3)
+  expect(workOf(2 * each.unitsEach - 1)?.tasks).toHaveLength(1)
+  expect(workOf(1)?.tasks).toHaveLength(1)
 })
