@@ -120,11 +120,14 @@ function standing<C extends Candidate>(
 ): Standing<C> {
   const { next, need, arrivedMs, priority, deadlineMs } = candidate
   const ageMs = nowMs - arrivedMs
-  const remaining = remainingMs(costsOf(need.model), need)
+  const costs = costsOf(need.model)
+  const remaining = remainingMs(costs, need)
   const group = priority === 'low' && ageMs < promotionMs ? 1 : 0
   const own = remaining * factors[priority] - ageing * ageMs
   const slackMs = deadlineMs === undefined ? -1 : deadlineMs - nowMs - remaining
-  return { candidate, next, need, group, rank: slackMs >= 0 ? Math.min(own, slackMs) : own }
+  // Ranked without the load: it would be what changes hands, and two that are pressed would take turns in loading.
+  const loadMs = need.isLoaded ? 0 : costs.loadMs
+  return { candidate, next, need, group, rank: slackMs >= 0 ? Math.min(own, slackMs + loadMs) : own }
 }
 
 /** What decides which calls a candidate can be part of. */

@@ -76,7 +76,8 @@ export async function openDevice(
   const residency = new Residency(pipelines, (memoryLimitBytes ?? Infinity) - baseBytes)
 
   const folder = join(cacheDir, 'costs')
-  const keyOf = ({ description: { version } }: Model) => `${version}-${name}-${lowering}-${precision}`
+  const keyOf = ({ description: { version }, plan: { textEncoder } }: Model) =>
+    `${version}-${name}-${lowering}-${precision}-${textEncoder}`
   const books = new Map<string, CostBook>()
   for (const [position, pipeline] of pipelines.entries()) {
     const { model } = pipeline
