@@ -1,4 +1,5 @@
 /** How a model is run within a limit of memory: whether the text encoder stays, when a decode is done in strips, and what the peaks are. */
+import { mebibytes } from '../weights/units.ts'
 import type { DecodeMemory } from './memory-needs.ts'
 
 export interface MemoryInput {
@@ -225,5 +226,3 @@ export function describePlan(plan: MemoryPlan): readonly string[] {
       : []),
   ]
 }
-
-const mebibytes = (sizeBytes: number): string => `${Math.ceil(sizeBytes / 2 ** 20)} MiB`

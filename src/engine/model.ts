@@ -21,6 +21,7 @@ import { openCheckpoint } from '../weights/checkpoint.ts'
 import { modificationDates } from '../weights/files.ts'
 import { fingerprint } from '../weights/fingerprint.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
+import { mebibytes } from '../weights/units.ts'
 import {
   maxPromptTokens,
   openTextEncoder,
@@ -377,7 +378,7 @@ export class Model {
     const { cacheDir, precision = 'float32', onNote } = this.#options
     const onCast = ({ file, sizeBytes }: { file: string; sizeBytes: number }) =>
       onNote(
-        `converting ${component.name} of ${this.description.name} to ${precision}, once: ${Math.ceil(sizeBytes / 2 ** 20)} MiB in ${file}`,
+        `converting ${component.name} of ${this.description.name} to ${precision}, once: ${mebibytes(sizeBytes)} in ${file}`,
       )
     return tensorsFor(component, component.dtypes, cacheDir, { onCast })
   }

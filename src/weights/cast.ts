@@ -11,7 +11,7 @@ import { explained, isSystemError, modificationDates } from './files.ts'
 import { fingerprint } from './fingerprint.ts'
 import { fromFloat32, toFloat32 } from './floats.ts'
 import { tryLock } from './lock.ts'
-import { openSafetensors, readChunks, type TensorLocation } from './safetensors.ts'
+import { isFloatLocation, openSafetensors, readChunks, type TensorLocation } from './safetensors.ts'
 import { temporarySuffix, writeSafetensors, type TensorSource } from './safetensors-writer.ts'
 
 /** What a tensor should be: its own dtype, or for a float another float. */
@@ -210,8 +210,4 @@ function sizeBytesOf(conversions: readonly Conversion[]): number {
     (sum, { from, to }) => sum + (from.length / bytesPerElement[from.dtype]) * bytesPerElement[to],
     0,
   )
-}
-
-function isFloatLocation(location: TensorLocation): location is TensorLocation<FloatDtype> {
-  return isFloat(location.dtype)
 }

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { convert } from './cast.ts'
 import type { Component } from './checkpoint.ts'
-import { arrayOf, bytesPerElement, isFloat, sizeBytesOf, type Dtype, type FloatDtype } from './dtypes.ts'
+import { arrayOf, bytesPerElement, sizeBytesOf, type Dtype, type FloatDtype } from './dtypes.ts'
 import { WeightsError } from './errors.ts'
 import { toFloat32 } from './floats.ts'
 import { writeJson } from './folder-writer.ts'
@@ -19,7 +19,7 @@ import {
   type QuantisedRows,
   type WeightSums,
 } from './quantisation.ts'
-import { readChunks, type TensorLocation } from './safetensors.ts'
+import { isFloatLocation, readChunks, type TensorLocation } from './safetensors.ts'
 import { writeSafetensors, type TensorSource } from './safetensors-writer.ts'
 import { cutIntoShards, shardIndex, shardName } from './shard-plan.ts'
 
@@ -180,6 +180,3 @@ async function quantiseMatrix(
 
 const totalBytes = (planned: readonly Planned[]): number =>
   planned.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
-
-const isFloatLocation = (location: TensorLocation): location is TensorLocation<FloatDtype> =>
-  isFloat(location.dtype)

@@ -104,7 +104,7 @@ export async function* readChunks(
   }
 }
 
-function isFloatLocation(location: TensorLocation): location is TensorLocation<FloatDtype> {
+export function isFloatLocation(location: TensorLocation): location is TensorLocation<FloatDtype> {
   return isFloat(location.dtype)
 }
 

@@ -7,6 +7,7 @@ import {
   type WorkReport,
 } from '../../engine/checkpoint-report.ts'
 import { describePlan } from '../../engine/memory-plan.ts'
+import { mebibytes } from '../../weights/units.ts'
 import { precisionOn } from '../devices.ts'
 
 /**
@@ -113,5 +114,3 @@ function table(rows: readonly (readonly string[])[]): readonly string[] {
       .trimEnd(),
   )
 }
-
-const mebibytes = (sizeBytes: number): string => `${Math.ceil(sizeBytes / 2 ** 20)} MiB`

@@ -9,6 +9,7 @@ import {
 } from '../../models/quantised-checkpoint.ts'
 import { openCheckpoint, type Checkpoint } from '../../weights/checkpoint.ts'
 import type { BlockFormat } from '../../weights/quantisation.ts'
+import { mebibytes } from '../../weights/units.ts'
 import { untilInterrupted } from './until-interrupted.ts'
 
 type IntegerType = 'int4' | 'int8'
@@ -120,5 +121,3 @@ const bytesOf = ({ tensors }: Component): number =>
 
 const sizeOf = ({ transformer, textEncoder, vae }: Checkpoint): number =>
   [transformer, textEncoder, vae].reduce((sum, component) => sum + bytesOf(component), 0)
-
-const mebibytes = (sizeBytes: number): string => `${(sizeBytes / 2 ** 20).toFixed(1)} MiB`

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { preset, type PresetName, type PresetOptions } from '../../models/presets.ts'
 import { writeSyntheticCheckpoint } from '../../models/synthetic-checkpoint.ts'
 import type { FloatDtype } from '../../weights/dtypes.ts'
+import { mebibytes } from '../../weights/units.ts'
 import { untilInterrupted } from './until-interrupted.ts'
 
 const dtypes = { f32: 'F32', f16: 'F16', bf16: 'BF16' } as const satisfies Record<string, FloatDtype>
@@ -32,5 +33,3 @@ export async function modelSynth(
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
   console.log(`${folder}: ${name} in ${dtype}, ${mebibytes(totalBytes)} of weights written in ${seconds} s`)
 }
-
-const mebibytes = (sizeBytes: number): string => `${Math.round(sizeBytes / 2 ** 20)} MiB`
