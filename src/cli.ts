@@ -92,7 +92,7 @@ model
   .addOption(bits('--text-encoder', "the text encoder's layers"))
   .addOption(bits('--transformer', "the layers of the transformer's blocks"))
   .option('--block <n>', `weights that share a scale: ${blockSizes.join(', ')}`, blockSize, 32)
-  .option('--report', 'run both checkpoints and compare what comes out (by default up to 2 GB)')
+  .option('--report', 'run both checkpoints and compare what comes out (by default up to 256 MiB)')
   .option('--no-report', 'do not')
   .action(async (folder: string, out: string, options: QuantizeOptions) => {
     const { modelQuantize } = await import('./commands/model/quantize.ts')

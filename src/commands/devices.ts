@@ -1,6 +1,7 @@
 /** Configuration → what each device process is started with. */
+import { cpus } from 'node:os'
 import { join } from 'node:path'
-import type { Config, DeviceSetting } from '../config.ts'
+import { ConfigError, type Config, type DeviceSetting } from '../config.ts'
 import type { DeviceOptions } from '../engine/pool.ts'
 import type { ModelFolder } from './model-folder.ts'
 
@@ -12,8 +13,16 @@ export const precisionOn = (
   { precision }: Pick<Config, 'precision'>,
 ): Precision => (precision === 'auto' ? (provider === 'cuda' ? 'float16' : 'float32') : precision)
 
+/** @throws {ConfigError} when a device asks for cores that are not there */
 export function deviceOptions(config: Config, models: readonly ModelFolder[]): readonly DeviceOptions[] {
   const { devices, dataDir, memoryLimitMib } = config
+  const last = cpus().length - 1
+  for (const { name, cores } of devices) {
+    if (cores && cores[1] > last)
+      throw new ConfigError(
+        `ATELIER_DEVICES: expected cores from 0 to ${last}, which this machine has, got ${name}`,
+      )
+  }
   return devices.map(({ name, ...device }) => ({
     name,
     device,

@@ -80,7 +80,8 @@ export function planMemory(input: MemoryInput): MemoryPlan {
   const most = Math.floor(machineBytes / 2 / input.decode.wholeBytesPerPixel)
   const possible = most >= maxPixels ? choices : choices.filter(({ decode }) => decode === 'tiled')
   const chosen = possible.find((choice) => highest(peaks(input, choice)) <= limitBytes)
-  const choice = chosen ?? { textEncoder: 'leaves', decode: 'tiled' }
+  const least = possible.reduce((a, b) => (highest(peaks(input, b)) < highest(peaks(input, a)) ? b : a))
+  const choice = chosen ?? least
   const peakBytes = peaks(input, choice)
   const { prompts, rowTokens, wholePixels } = batches(input, choice, most)
   const whole = input.decode.wholeBytesPerPixel * wholePixels
@@ -106,7 +107,7 @@ export function planMemory(input: MemoryInput): MemoryPlan {
     limitBytes: input.limitBytes,
     maxPixels,
     ...(chosen === undefined
-      ? { shortage: { neededBytes: highest(peakBytes), advice: advice(peakBytes, limitBytes) } }
+      ? { shortage: { neededBytes: highest(peakBytes), advice: advice(input, peakBytes) } }
       : {}),
   }
 }
@@ -189,12 +190,17 @@ function batches(
   return { prompts, rowTokens, wholePixels: Math.min(most, fitting(forDecode, decode.wholeBytesPerPixel)) }
 }
 
-function advice({ encode, denoise, decode }: MemoryPlan['peakBytes'], limitBytes: number): readonly string[] {
+/** Only what would make a difference: weights that are a notable part of a peak. */
+function advice(
+  { weightBytes, limitBytes = Infinity }: MemoryInput,
+  { encode, denoise, decode }: MemoryPlan['peakBytes'],
+): readonly string[] {
+  const matters = (bytes: number, peak: number): boolean => peak > limitBytes && bytes > peak / 10
   return [
-    ...(encode > limitBytes
+    ...(matters(weightBytes.textEncoder, encode)
       ? ['a text encoder of 4 bits: atelier model quantize DIR OUT --text-encoder int4']
       : []),
-    ...(denoise > limitBytes
+    ...(matters(weightBytes.transformer, denoise)
       ? ['a transformer of 8 bits: atelier model quantize DIR OUT --transformer int8']
       : []),
     ...(decode > limitBytes && denoise <= limitBytes ? ['a checkpoint of a smaller base size'] : []),

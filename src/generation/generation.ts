@@ -92,10 +92,17 @@ export type SucceededGeneration = Common & {
 }
 export type FailedGeneration = Common & {
   readonly state: 'failed'
+  /** Undefined where no device had begun. */
+  readonly startedAt: Date | undefined
   readonly finishedAt: Date
   readonly error: Failure
 }
-export type CancelledGeneration = Common & { readonly state: 'cancelled'; readonly finishedAt: Date }
+export type CancelledGeneration = Common & {
+  readonly state: 'cancelled'
+  /** Undefined where no device had begun. */
+  readonly startedAt: Date | undefined
+  readonly finishedAt: Date
+}
 
 export type SettledGeneration = SucceededGeneration | FailedGeneration | CancelledGeneration
 export type Generation = QueuedGeneration | RunningGeneration | SettledGeneration
@@ -269,10 +276,16 @@ export function toGeneration({
       return {
         ...common,
         state: 'failed',
+        startedAt: row.startedAt ?? undefined,
         finishedAt: column('finishedAt'),
         error: { code: column('errorCode') as FailureCode, message: column('errorMessage') },
       }
     case 'cancelled':
-      return { ...common, state: 'cancelled', finishedAt: column('finishedAt') }
+      return {
+        ...common,
+        state: 'cancelled',
+        startedAt: row.startedAt ?? undefined,
+        finishedAt: column('finishedAt'),
+      }
   }
 }

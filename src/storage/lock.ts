@@ -5,9 +5,9 @@
  * transaction on an empty SQLite file therefore is a lock that no crash leaves behind and no clock can misjudge.
  * Who holds it stands in a file beside it, for the message only: what decides is the lock.
  */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { StorageError } from './errors.ts'
 
@@ -47,7 +47,11 @@ export function lockFolder(folder: string): FolderLock {
 
 function makeFolder(folder: string): void {
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    // Node's own recursion never ends where the file system answers ENOENT to a folder whose parent is there, as /proc does.
+    const missing: string[] = []
+    for (let path = folder; !existsSync(path); path = dirname(path)) missing.unshift(path)
+    for (const path of missing) makeOne(path)
+    if (!statSync(folder).isDirectory()) throw new Error('it is no folder')
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     throw new StorageError(
@@ -71,5 +75,14 @@ function readHolder(path: string): Holder | undefined {
     return JSON.parse(readFileSync(path, 'utf8')) as Holder
   } catch {
     return undefined
+  }
+}
+
+/** Another process may have made it just now. */
+function makeOne(folder: string): void {
+  try {
+    mkdirSync(folder, { mode: 0o700 })
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
   }
 }

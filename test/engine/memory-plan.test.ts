@@ -136,6 +136,13 @@ test('what a row takes whatever its tokens is within what its tokens are counted
   }
 })
 
+test('where strips take more than a whole decode, the shortage is that of the whole one', () => {
+  const small = { ...input, decode: { wholeBytesPerPixel: 10, tiledBytesPerPixel: 10 } }
+  const needed = planMemory({ ...small, limitBytes: 1 }).shortage?.neededBytes ?? 0
+  expect(planMemory({ ...small, limitBytes: needed }).fits).toBe(true)
+  expect(planMemory({ ...small, limitBytes: needed - 1 }).fits).toBe(false)
+})
+
 describe('the advice', () => {
   test('names the model that is too large', () => {
     const textEncoder = 17_700 * mib

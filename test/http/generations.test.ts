@@ -179,8 +179,9 @@ describe('cancel', () => {
     holdAll()
     const { body } = await create({ prompt: 'x', n: 2 }).expect(202)
     await untilState(body.id, 'running')
+    const { started_at } = (await api().get(`/v1/generations/${body.id}`).expect(200)).body
     const cancelled = await api().post(`/v1/generations/${body.id}/cancel`).expect(200)
-    expect(cancelled.body).toMatchObject({ id: body.id, state: 'cancelled', images: [] })
+    expect(cancelled.body).toMatchObject({ id: body.id, state: 'cancelled', images: [], started_at })
     await vi.waitFor(
       () => expect(service.pool.aborted).toEqual(expect.arrayContaining([`${body.id}/0`, `${body.id}/1`])),
       {

@@ -23,7 +23,7 @@ export interface QuantizeOptions {
 }
 
 /** The largest checkpoint that is run without being asked to. */
-const smallBytes = 2e9
+const smallBytes = 256 * 2 ** 20
 
 /**
  * @throws {Error} one line: nothing to do, no checkpoint, a path that is taken, a component that is quantised already

@@ -34,7 +34,7 @@ export function describeGeneration(
     object: 'generation',
     state: generation.state,
     created_at: generation.createdAt.toISOString(),
-    started_at: 'startedAt' in generation ? generation.startedAt.toISOString() : null,
+    started_at: 'startedAt' in generation ? (generation.startedAt?.toISOString() ?? null) : null,
     finished_at: 'finishedAt' in generation ? generation.finishedAt.toISOString() : null,
     queue_position: live.queuePosition ?? null,
     progress: live.progress ? { step: live.progress.step, steps: live.progress.steps } : null,
