@@ -7,6 +7,7 @@ import type { SchemaGeneratedImages, SchemaImage } from '../src/sdk/schema.ts'
 import { summarise, type Benchmark, type Figure } from './report.ts'
 import { startService } from './service.ts'
 import { temporaryFolder } from './temporary-folder.ts'
+import { transformerConfig } from './transformer-config.ts'
 
 type Options = Readonly<Record<'generations' | 'steps' | 'blocks' | 'threads', number>>
 
@@ -122,24 +123,9 @@ function figures(measured: readonly Measurement[]): Figure[] {
 
 /** PixArt-XL/2 at 512 px, but for its number of blocks and what is said of text encoder and VAE above. */
 function pixartXlWide(blocks: number): SyntheticCheckpoint {
-  const [heads, headWidth, captionWidth] = [16, 72, 4096]
+  const captionWidth = 4096
   return {
-    transformer: {
-      num_attention_heads: heads,
-      attention_head_dim: headWidth,
-      cross_attention_dim: heads * headWidth,
-      num_layers: blocks,
-      caption_channels: captionWidth,
-      in_channels: 4,
-      out_channels: 8,
-      patch_size: 2,
-      sample_size: 64,
-      attention_bias: true,
-      activation_fn: 'gelu-approximate',
-      norm_type: 'ada_norm_single',
-      norm_elementwise_affine: false,
-      norm_eps: 1e-6,
-    },
+    transformer: transformerConfig({ heads: 16, headWidth: 72, blocks, captionWidth }),
     textEncoder: {
       vocab_size: 2000,
       d_model: captionWidth,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { float32, Session, type SessionOptions, type Tensor } from '../src/engine/session.ts'
 import type { Graph } from '../src/graph/ir.ts'
 import { parameterShapes } from '../src/models/parameters.ts'
-import { pixart, readPixArtConfig, type PixArtConfig } from '../src/models/pixart.ts'
+import { pixart, readPixArtConfig } from '../src/models/pixart.ts'
 import { defaultAdamW, startAdamW, stepAdamW } from '../src/training/adamw.ts'
 import {
   blockwiseGraphs,
@@ -21,6 +21,7 @@ import { writeSafetensors } from '../src/weights/safetensors-writer.ts'
 import { forgetPeak, readMemory, readPeakBytes } from './model/memory.ts'
 import { summarise, type Benchmark, type Report } from './report.ts'
 import { temporaryFolder } from './temporary-folder.ts'
+import { transformerConfig } from './transformer-config.ts'
 
 type Options = Readonly<{ recompute: boolean }> &
   Readonly<
@@ -47,7 +48,7 @@ export const training: Benchmark<Options> = {
     },
   },
   async run({ blocks, heads, headWidth, batch, side, text, rounds, threads, recompute }, tell) {
-    const config = configOf(heads, headWidth, blocks)
+    const config = readPixArtConfig(transformerConfig({ heads, headWidth, blocks, captionWidth }))
     const process = diffusionProcess({
       trainTimesteps: 1000,
       betaSchedule: 'linear',
@@ -225,24 +226,6 @@ const floatsOf = (outputs: Readonly<Record<string, Tensor>>): Record<string, Flo
       return [name, tensor]
     }),
   )
-
-const configOf = (heads: number, headWidth: number, blocks: number): PixArtConfig =>
-  readPixArtConfig({
-    num_attention_heads: heads,
-    attention_head_dim: headWidth,
-    cross_attention_dim: heads * headWidth,
-    num_layers: blocks,
-    caption_channels: captionWidth,
-    in_channels: 4,
-    out_channels: 8,
-    patch_size: 2,
-    sample_size: 64,
-    attention_bias: true,
-    activation_fn: 'gelu-approximate',
-    norm_type: 'ada_norm_single',
-    norm_elementwise_affine: false,
-    norm_eps: 1e-6,
-  })
 
 /** One step, of a run that has written its gradients `into`. */
 function optimiser(weights: ReadonlyMap<string, Float32Array>) {

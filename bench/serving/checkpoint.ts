@@ -1,6 +1,7 @@
 /** The model that serving is measured with: as little work a call as leaves the proportions of a real one. */
 import { fileURLToPath } from 'node:url'
 import type { SyntheticCheckpoint } from '../../src/models/synthetic-checkpoint.ts'
+import { transformerConfig } from '../transformer-config.ts'
 
 /**
  * Narrow and deep, since on a CPU it is what a call costs beyond its rows that makes batching pay: reading the weights of a
@@ -8,24 +9,15 @@ import type { SyntheticCheckpoint } from '../../src/models/synthetic-checkpoint.
  * @param baseSize side of the square bucket in pixels
  */
 export function servingCheckpoint(baseSize: number, blocks: number): SyntheticCheckpoint {
-  const [heads, headWidth, captionWidth] = [1, 12, 64]
+  const captionWidth = 64
   return {
-    transformer: {
-      num_attention_heads: heads,
-      attention_head_dim: headWidth,
-      cross_attention_dim: heads * headWidth,
-      num_layers: blocks,
-      caption_channels: captionWidth,
-      in_channels: 4,
-      out_channels: 8,
-      patch_size: 2,
-      sample_size: baseSize / 8,
-      attention_bias: true,
-      activation_fn: 'gelu-approximate',
-      norm_type: 'ada_norm_single',
-      norm_elementwise_affine: false,
-      norm_eps: 1e-6,
-    },
+    transformer: transformerConfig({
+      heads: 1,
+      headWidth: 12,
+      blocks,
+      captionWidth,
+      sampleSize: baseSize / 8,
+    }),
     textEncoder: {
       vocab_size: 2000,
       d_model: captionWidth,

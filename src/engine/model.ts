@@ -47,8 +47,6 @@ import {
 } from './session.ts'
 import { TiledDecoder } from './tiled-decoder.ts'
 
-export { maxPromptTokens } from './components.ts'
-
 /** Raised when the same text would be encoded to other values. */
 const keptTextVersion = '1'
 

@@ -19,7 +19,8 @@ import {
   type TextConditions,
   type Timing,
 } from './denoising.ts'
-import { maxPromptTokens, type Model, type Stage } from './model.ts'
+import { maxPromptTokens } from './components.ts'
+import type { Model, Stage } from './model.ts'
 import { ByteLru } from './byte-lru.ts'
 import { keyOf, PromptCache } from './prompt-cache.ts'
 import type { ImageRequest, Picture } from './protocol.ts'

@@ -4,7 +4,8 @@
  * Legend: B prompts, T text tokens, D text width, C latent channels, h × w latent pixels, H × W pixels.
  */
 import { preparePrompt } from '../text/prompt.ts'
-import { maxPromptTokens, Model, type ModelOptions } from './model.ts'
+import { maxPromptTokens } from './components.ts'
+import { Model, type ModelOptions } from './model.ts'
 import { Pipeline } from './pipeline.ts'
 
 export interface Difference {

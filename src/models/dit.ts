@@ -21,6 +21,7 @@ import {
   positionEmbedding,
   project,
   projectOut,
+  readBackboneConfig,
   timestepEmbedding,
   type BackboneConfig,
 } from './pixart.ts'
@@ -34,26 +35,11 @@ export interface DitConfig extends BackboneConfig {
 export function readDitConfig(json: ConfigFields): DitConfig {
   const config = new ConfigReader('transformer', json)
   config.require('norm_type', 'ada_norm_zero')
-  config.require('activation_fn', 'gelu-approximate')
-  config.require('norm_elementwise_affine', false)
   config.require('cross_attention_dim', null)
-  const [heads, headWidth] = [config.integer('num_attention_heads'), config.integer('attention_head_dim')]
+  const backbone = readBackboneConfig(config)
+  const { heads, headWidth } = backbone
   config.demand('attention_head_dim', 'a width of heads × head that 4 divides', () => (heads * headWidth) % 4 === 0)
-  const inChannels = config.integer('in_channels')
-  const sampleSize = config.integer('sample_size')
-  return {
-    heads,
-    headWidth,
-    layers: config.integer('num_layers'),
-    patchSize: config.integer('patch_size'),
-    inChannels,
-    outChannels: config.integer('out_channels', inChannels),
-    attentionBias: config.boolean('attention_bias', false),
-    epsilon: config.number('norm_eps', 1e-5),
-    sampleSize,
-    interpolationScale: config.number('interpolation_scale', Math.max(Math.floor(sampleSize / 64), 1)),
-    classes: config.integer('num_embeds_ada_norm'),
-  }
+  return { ...backbone, classes: config.integer('num_embeds_ada_norm') }
 }
 
 /** Of every layer normalisation but the blocks' second, whatever the configuration says. */

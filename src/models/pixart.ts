@@ -35,37 +35,37 @@ export interface PixArtConfig {
 /** What its blocks have in common with DiT's. */
 export type BackboneConfig = Omit<PixArtConfig, 'captionWidth' | 'microConditioned'>
 
-/** @throws {ModelConfigError} naming the field that is wrong or not covered */
-export function readPixArtConfig(json: ConfigFields): PixArtConfig {
-  const config = new ConfigReader('transformer', json)
-  config.require('norm_type', 'ada_norm_single')
+/** What a DiT's configuration says in the same fields. @throws {ModelConfigError} naming the field that is wrong or not covered */
+export function readBackboneConfig(config: ConfigReader): BackboneConfig {
   config.require('activation_fn', 'gelu-approximate')
   config.require('norm_elementwise_affine', false)
-  const [heads, headWidth] = [config.integer('num_attention_heads'), config.integer('attention_head_dim')]
-  config.require('cross_attention_dim', heads * headWidth)
   const inChannels = config.integer('in_channels')
   const sampleSize = config.integer('sample_size')
-  const microConditioned = config.boolean('use_additional_conditions', sampleSize === 128)
-  const parts = microConditioned ? 12 : 4
-  config.demand(
-    'attention_head_dim',
-    `a width of heads × head that ${parts} divides`,
-    () => (heads * headWidth) % parts === 0,
-  )
   return {
-    heads,
-    headWidth,
+    heads: config.integer('num_attention_heads'),
+    headWidth: config.integer('attention_head_dim'),
     layers: config.integer('num_layers'),
     patchSize: config.integer('patch_size'),
     inChannels,
     outChannels: config.integer('out_channels', inChannels),
-    captionWidth: config.integer('caption_channels'),
     attentionBias: config.boolean('attention_bias', false),
     epsilon: config.number('norm_eps', 1e-5),
     sampleSize,
     interpolationScale: config.number('interpolation_scale', Math.max(Math.floor(sampleSize / 64), 1)),
-    microConditioned,
   }
+}
+
+/** @throws {ModelConfigError} naming the field that is wrong or not covered */
+export function readPixArtConfig(json: ConfigFields): PixArtConfig {
+  const config = new ConfigReader('transformer', json)
+  config.require('norm_type', 'ada_norm_single')
+  const backbone = readBackboneConfig(config)
+  const width = backbone.heads * backbone.headWidth
+  config.require('cross_attention_dim', width)
+  const microConditioned = config.boolean('use_additional_conditions', backbone.sampleSize === 128)
+  const parts = microConditioned ? 12 : 4
+  config.demand('attention_head_dim', `a width of heads × head that ${parts} divides`, () => width % parts === 0)
+  return { ...backbone, captionWidth: config.integer('caption_channels'), microConditioned }
 }
 
 /** Buffers that checkpoints of some diffusers versions carry and that serving never reads. */

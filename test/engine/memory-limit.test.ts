@@ -70,6 +70,16 @@ async function make(memoryLimitBytes: number | undefined): Promise<Made> {
   return { plan: model.plan, isWhole, pixels: requests.map(({ id }) => pixels.get(id)!) }
 }
 
+const openModel = (memoryLimitBytes?: number): Promise<Model> =>
+  Model.open('tiny', folder, {
+    provider: 'cpu',
+    threads: 2,
+    cacheDir,
+    lowering: 'serve',
+    memoryLimitBytes,
+    onNote: () => undefined,
+  })
+
 const highest = ({ peakBytes }: MemoryPlan): number => Math.max(...Object.values(peakBytes))
 
 test('under a limit that is too tight for all of it the text encoder leaves and comes back, for the same pictures', async () => {
@@ -90,14 +100,7 @@ test('a limit that nothing fits in stops the start with what is needed and what 
 })
 
 test('a decode in strips gives the picture of a whole one', async () => {
-  const options = {
-    provider: 'cpu',
-    threads: 2,
-    cacheDir,
-    lowering: 'serve',
-    onNote: () => undefined,
-  } as const
-  const model = await Model.open('tiny', folder, options)
+  const model = await openModel()
   await model.load()
   const size = { batch: 2, height: 24, width: 20 }
   const noise = new TorchGenerator(5)
@@ -115,15 +118,8 @@ test('a decode in strips gives the picture of a whole one', async () => {
 })
 
 test('a model that comes back begins with the stage that is wanted', async () => {
-  const options = {
-    provider: 'cpu',
-    threads: 2,
-    cacheDir,
-    lowering: 'serve',
-    onNote: () => undefined,
-  } as const
-  const free = await Model.open('tiny', folder, options)
-  const model = await Model.open('tiny', folder, { ...options, memoryLimitBytes: highest(free.plan) - 1 })
+  const free = await openModel()
+  const model = await openModel(highest(free.plan) - 1)
   const pipeline = new Pipeline(model, { promptBytes: 2 ** 20, contextBytes: 2 ** 20 })
   const ready = () => stages.filter((stage) => model.isReadyFor(stage))
   await pipeline.load()
