@@ -27,7 +27,7 @@ import {
   weightBytes,
   type ServedWeights,
   type ServeOptions,
-} from './components.ts'
+} from '../models/components.ts'
 import {
   decodeMemory,
   denoiseBytes,

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { maxPromptTokens } from './components.ts'
+import { maxPromptTokens } from '../models/components.ts'
 import { LineFit, type Costs } from './costs.ts'
 import type { Model, Stage } from './model.ts'
 import { float32 } from './session.ts'

@@ -10,7 +10,7 @@ import type { PixArtConfig } from '../models/pixart.ts'
 import type { T5Config } from '../models/t5.ts'
 import { decoderMemory, type PartMemory } from '../models/vae-memory.ts'
 import { vaeDownsampling, type VaeConfig } from '../models/vae.ts'
-import { maxPromptTokens, servedBytes, type ServedWeights } from './components.ts'
+import { maxPromptTokens, servedBytes, type ServedWeights } from '../models/components.ts'
 import type { MemoryInput } from './memory-plan.ts'
 
 export interface WeightMemory {

@@ -30,7 +30,7 @@ import {
   requireAgreement,
   weightBytes,
   type ServedWeights,
-} from './components.ts'
+} from '../models/components.ts'
 import type { Timing } from './denoising.ts'
 import { keptTensor } from './kept-tensor.ts'
 import { memoryInput } from './memory-needs.ts'

@@ -19,7 +19,7 @@ import {
   type TextConditions,
   type Timing,
 } from './denoising.ts'
-import { maxPromptTokens } from './components.ts'
+import { maxPromptTokens } from '../models/components.ts'
 import type { Model, Stage } from './model.ts'
 import { ByteLru } from './byte-lru.ts'
 import { keyOf, PromptCache } from './prompt-cache.ts'

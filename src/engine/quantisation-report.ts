@@ -4,7 +4,7 @@
  * Legend: B prompts, T text tokens, D text width, C latent channels, h × w latent pixels, H × W pixels.
  */
 import { preparePrompt } from '../text/prompt.ts'
-import { maxPromptTokens } from './components.ts'
+import { maxPromptTokens } from '../models/components.ts'
 import { Model, type ModelOptions } from './model.ts'
 import { Pipeline } from './pipeline.ts'
 

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
-import { maxPromptTokens, openTextEncoder, openTransformer, openVae } from '../../src/engine/components.ts'
+import { maxPromptTokens, openTextEncoder, openTransformer, openVae } from '../../src/models/components.ts'
 import { denoiseBytesPerRowToken, memoryInput, rowContextBytes } from '../../src/engine/memory-needs.ts'
 import { describePlan, planMemory, type MemoryInput, type MemoryPlan } from '../../src/engine/memory-plan.ts'
 import { bucketsFor } from '../../src/diffusion/buckets.ts'
