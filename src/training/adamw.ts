@@ -1,5 +1,5 @@
 /** AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2), as PyTorch computes it; float32 state, double in between. */
-import { tensorOf, zerosLike, type Tensors } from './tensors.ts'
+import { atOnce, rangesOf, tensorOf, zerosLike, type Passing, type Tensors } from './tensors.ts'
 
 export interface AdamWOptions {
   readonly beta1: number
@@ -42,23 +42,26 @@ export interface AdamWStep {
  * Takes a step: writes the weights and the state.
  * @throws {RangeError} when a gradient is missing or has another size, before that weight is written
  */
-export function stepAdamW(
+export function stepAdamW(weights: Tensors, state: AdamWState, step: AdamWStep, options: AdamWOptions): void {
+  atOnce(adamWPass(weights, state, step, options))
+}
+
+/** The same with stops, between which some weights have taken the step and others not. */
+export function* adamWPass(
   weights: Tensors,
   state: AdamWState,
   { gradients, scale, learningRate }: AdamWStep,
-  options: AdamWOptions,
-): void {
-  const { beta1, beta2, epsilon, weightDecay } = options
+  { beta1, beta2, epsilon, weightDecay }: AdamWOptions,
+): Passing {
   state.steps += 1
   const rate = learningRate / (1 - beta1 ** state.steps)
   const correction = 1 / Math.sqrt(1 - beta2 ** state.steps)
-  for (const [key, weight] of weights) {
-    const { length } = weight
-    const gradient = tensorOf(gradients, key, length)
-    const first = tensorOf(state.first, key, length)
-    const second = tensorOf(state.second, key, length)
+  for (const { key, tensor: weight, from, to } of rangesOf(weights)) {
+    const gradient = tensorOf(gradients, key, weight.length)
+    const first = tensorOf(state.first, key, weight.length)
+    const second = tensorOf(state.second, key, weight.length)
     const kept = 1 - learningRate * weightDecay(key)
-    for (let i = 0; i < length; i++) {
+    for (let i = from; i < to; i++) {
       const slope = gradient[i]! * scale
       const momentum = beta1 * first[i]! + (1 - beta1) * slope
       const energy = beta2 * second[i]! + (1 - beta2) * slope * slope
@@ -66,5 +69,6 @@ export function stepAdamW(
       second[i] = energy
       weight[i] = weight[i]! * kept - (rate * momentum) / (Math.sqrt(energy) * correction + epsilon)
     }
+    yield
   }
 }

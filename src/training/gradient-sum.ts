@@ -1,5 +1,5 @@
 /** Gradients of several micro-batches together, and how large they may be. */
-import { tensorOf, zerosLike, type Tensors } from './tensors.ts'
+import { atOnce, rangesOf, tensorOf, zerosLike, type Passing, type Tensors } from './tensors.ts'
 
 /** Adds up in the order in which they are given, so that the sum depends on nothing else. */
 export class GradientSum {
@@ -21,9 +21,15 @@ export class GradientSum {
    * @throws {RangeError} when a gradient is missing or has another size
    */
   add(gradients: Tensors, weight: number): void {
-    for (const [key, sum] of this.gradients) {
+    atOnce(this.adding(gradients, weight))
+  }
+
+  /** The same with stops. */
+  *adding(gradients: Tensors, weight: number): Passing {
+    for (const { key, tensor: sum, from, to } of rangesOf(this.gradients)) {
       const gradient = tensorOf(gradients, key, sum.length)
-      for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + weight * gradient[i]!
+      for (let i = from; i < to; i++) sum[i] = sum[i]! + weight * gradient[i]!
+      yield
     }
     this.#weight += weight
   }
@@ -35,10 +41,14 @@ export class GradientSum {
 }
 
 /** The Euclidean norm of all gradients as one vector. */
-export function globalNorm(gradients: Tensors): number {
+export const globalNorm = (gradients: Tensors): number => atOnce(normPass(gradients))
+
+/** The same with stops. */
+export function* normPass(gradients: Tensors): Passing<number> {
   let squares = 0
-  for (const gradient of gradients.values()) {
-    for (let i = 0; i < gradient.length; i++) squares += gradient[i]! * gradient[i]!
+  for (const { tensor, from, to } of rangesOf(gradients)) {
+    for (let i = from; i < to; i++) squares += tensor[i]! * tensor[i]!
+    yield
   }
   return Math.sqrt(squares)
 }

@@ -10,3 +10,32 @@ export function tensorOf(tensors: Tensors, key: string, length: number): Float32
   if (tensor?.length === length) return tensor
   throw new RangeError(`${key}: expected ${length} elements, got ${tensor?.length ?? 'no such tensor'}`)
 }
+
+/** A pass over all tensors that stops after every few milliseconds of work, so that something else can be done in between. */
+export type Passing<Result = void> = Generator<void, Result, void>
+
+export interface TensorRange {
+  readonly key: string
+  readonly tensor: Float32Array
+  readonly from: number
+  /** The first one after it. */
+  readonly to: number
+}
+
+const rangeLength = 2 ** 20
+
+/** All elements in order, in ranges that an optimiser's pass takes some 10 ms for. */
+export function* rangesOf(tensors: Tensors): Generator<TensorRange, void, void> {
+  for (const [key, tensor] of tensors) {
+    for (let from = 0; from < tensor.length; from += rangeLength)
+      yield { key, tensor, from, to: Math.min(from + rangeLength, tensor.length) }
+  }
+}
+
+/** Goes through without a stop. */
+export function atOnce<Result>(passing: Passing<Result>): Result {
+  for (;;) {
+    const { done, value } = passing.next()
+    if (done) return value
+  }
+}
