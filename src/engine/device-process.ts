@@ -26,6 +26,14 @@ process.on('message', (message: ParentMessage) => {
       return
     case 'cancel':
       loop?.cancel(message.id)
+      return
+    case 'train':
+    case 'pause-training':
+    case 'cancel-training':
+    case 'order':
+    case 'assist':
+    case 'dismiss':
+    case 'errand':
   }
 })
 

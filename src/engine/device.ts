@@ -63,6 +63,8 @@ const idle: DeviceLoad = {
   textEncodings: 0,
   promptCacheHits: 0,
   promptCacheBytes: 0,
+  servingMs: 0,
+  training: { job: undefined, deviceMs: 0, units: 0, steps: 0 },
 }
 
 export class Device {
@@ -237,7 +239,12 @@ export class Device {
       case 'progress':
       case 'succeeded':
       case 'failed':
-        this.#receiveOutcome(message)
+        return this.#receiveOutcome(message)
+      case 'training':
+      case 'offer':
+      case 'kept':
+      case 'assisted':
+      case 'errand-ended':
     }
   }
 

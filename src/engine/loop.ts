@@ -9,7 +9,7 @@ import { nextWork, rank, type Limits, type Work } from './batch.ts'
 import type { CostBook } from './cost-book.ts'
 import { remainingMs, type Costs, type Need } from './costs.ts'
 import type { Denoising } from './denoising.ts'
-import { EngineError, type ChildMessage, type DeviceLoad, type ImageRequest } from './protocol.ts'
+import type { ChildMessage, DeviceLoad, ImageRequest } from './protocol.ts'
 import type { Residency } from './residency.ts'
 import { imageResult, isIn, Task, type TaskIn, type TaskState } from './task.ts'
 
@@ -39,6 +39,7 @@ export class Loop {
   #batchRows = 0
   #denoisingCalls = 0
   #denoisingRows = 0
+  #servingMs = 0
   #etas: { readonly atMs: number; readonly ofTasks: ReadonlyMap<Task, number> } = {
     atMs: -Infinity,
     ofTasks: new Map(),
@@ -113,6 +114,7 @@ export class Loop {
   #settle(work: Work<Task>, outcome: Outcome): void {
     const { tell, residency } = this.#options
     this.#unitsOfWork += 1
+    this.#servingMs += outcome.tookMs
     if (work.kind === 'denoise') {
       this.#batchRows = sum(outcome.needs, ({ rows }) => rows)
       this.#denoisingCalls += 1
@@ -266,6 +268,8 @@ export class Loop {
       textEncodings: this.#textEncodings,
       promptCacheHits: sum(pipelines, ({ prompts }) => prompts.hits),
       promptCacheBytes: sum(pipelines, ({ prompts }) => prompts.bytes),
+      servingMs: this.#servingMs,
+      training: { job: undefined, deviceMs: 0, units: 0, steps: 0 },
     }
   }
 
@@ -366,8 +370,7 @@ function recordUsage(
   usage.maxBatchRows = Math.max(usage.maxBatchRows, batchRows)
 }
 
-function describeFailure(error: unknown): { code: EngineError['code']; message: string } {
-  if (error instanceof EngineError) return { code: error.code, message: error.message }
+function describeFailure(error: unknown): { code: 'generation_failed'; message: string } {
   return { code: 'generation_failed', message: error instanceof Error ? error.message : String(error) }
 }
 

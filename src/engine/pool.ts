@@ -12,6 +12,8 @@ import type {
   ImageResult,
   ModelInfo,
 } from './protocol.ts'
+import type { ExportOrder, ModelFolder, TrainingCosts } from './training-protocol.ts'
+import type { TrainingEvent, TrainingJob, TrainingOutcome } from '../training/job.ts'
 
 export type { DeviceEvent } from './device.ts'
 export { priorities, type Priority } from './batch.ts'
@@ -29,6 +31,7 @@ export type {
   PreviewRequest,
   Receipt,
 } from './protocol.ts'
+export type { ExportOrder, ModelFolder, TrainingCosts, TrainingLoad } from './training-protocol.ts'
 
 export interface GenerateOptions {
   readonly signal?: AbortSignal | undefined
@@ -46,7 +49,8 @@ export interface DeviceStatus {
 /** What of a request decides how much work it is. */
 export type WorkOf = Pick<ImageRequest, 'model' | 'width' | 'height' | 'steps' | 'guidanceScale' | 'previews'>
 
-export interface Pool {
+/** What serving needs of the devices. */
+export interface ServingPool {
   readonly models: readonly ModelInfo[]
   /** Some device can take work now. */
   readonly ready: boolean
@@ -61,6 +65,42 @@ export interface Pool {
    * @throws the signal's reason when it is aborted; {@link EngineError} otherwise
    */
   generate(request: ImageRequest, options?: GenerateOptions): Promise<ImageResult>
+}
+
+export interface TrainOptions {
+  readonly onEvent: (event: TrainingEvent) => void
+  /** Its first unit of work begins on this device; again after each move to another. */
+  readonly onStart?: ((device: string) => void) | undefined
+  /** When aborted, the job saves and ends as soon as it can, as `paused`. */
+  readonly pause?: AbortSignal | undefined
+  /** When aborted, the job ends before its next unit of work, as `cancelled`. What was saved stays. */
+  readonly cancel?: AbortSignal | undefined
+}
+
+/** What fine-tuning needs of the devices. */
+export interface TrainingPool {
+  /**
+   * Runs a job, or goes on with it from its last checkpoint, in the time that requests leave of one device; others that have nothing to
+   * do help. When the device dies the job goes on from its last checkpoint on whichever is ready.
+   * @throws {EngineError} training_failed with the reason; device_failed when devices die under it again and again without a
+   *   checkpoint in between
+   */
+  train(job: TrainingJob, options: TrainOptions): Promise<TrainingOutcome>
+  /**
+   * Serves a checkpoint under a name, new or taken over, on every device. It is loaded before it takes the name over; requests that
+   * were begun end on what they began with. It stays until it is withdrawn, across restarts of devices though not of the pool.
+   * @throws {EngineError} deploy_failed when a device cannot open it; then nothing has changed
+   */
+  deploy(model: ModelFolder): Promise<ModelInfo>
+  /** Requests for the name are refused from now on; those that were begun end. @throws {EngineError} unknown_model */
+  withdraw(name: string): Promise<void>
+  /** Makes a checkpoint of a job into a model or an adapter, on a device, between other work. @throws {EngineError} export_failed */
+  exportCheckpoint(order: ExportOrder): Promise<void>
+  /** @throws {EngineError} unknown_model */
+  trainingCosts(model: string): TrainingCosts
+}
+
+export interface Pool extends ServingPool, TrainingPool {
   close(): Promise<void>
 }
 
@@ -170,12 +210,21 @@ export async function startPool(
         }
       }
     },
+    train: () => Promise.reject(notYet()),
+    deploy: () => Promise.reject(notYet()),
+    withdraw: () => Promise.reject(notYet()),
+    exportCheckpoint: () => Promise.reject(notYet()),
+    trainingCosts() {
+      throw notYet()
+    },
     async close() {
       closed.abort(new EngineError('device_failed', 'the devices were closed'))
       await Promise.all(pool.map((device) => device.close()))
     },
   }
 }
+
+const notYet = () => new EngineError('training_failed', 'devices cannot train yet')
 
 /** Every device opens the same models; loaded is what any of them holds. */
 function mergeModels(pool: readonly Device[]): readonly ModelInfo[] {

@@ -4,6 +4,12 @@ import type { Costs } from './costs.ts'
 import type { SchedulerName } from '../diffusion/solvers.ts'
 import type { Bucket } from '../diffusion/buckets.ts'
 import type { Precision } from '../models/precision.ts'
+import type {
+  ModelFolder,
+  TrainingChildMessage,
+  TrainingLoad,
+  TrainingParentMessage,
+} from './training-protocol.ts'
 
 /** One picture to make. A generation of n pictures is n of these, which differ in `id` and `seedIndex`. */
 export interface ImageRequest {
@@ -104,10 +110,12 @@ export interface ModelInfo {
   readonly state: 'loaded' | 'unloaded'
 }
 
+export type PictureFailureCode = 'unknown_model' | 'device_failed' | 'generation_failed'
+
 /** The request is wrong in a way that only the engine could see, or the engine could not carry it out. */
 export class EngineError extends Error {
   override readonly name = 'EngineError'
-  readonly code: 'unknown_model' | 'device_failed' | 'generation_failed'
+  readonly code: PictureFailureCode | 'training_failed' | 'deploy_failed' | 'export_failed'
   constructor(code: EngineError['code'], message: string) {
     super(message)
     this.code = code
@@ -127,20 +135,23 @@ export interface DeviceName {
 export interface DeviceOptions {
   readonly name: string
   readonly device: DeviceName
-  /** The first is loaded at the start, the others when they are asked for. */
-  readonly models: readonly { readonly name: string; readonly folder: string }[]
+  /** The first is loaded at the start, the others when they are asked for. A device without any can train. */
+  readonly models: readonly ModelFolder[]
   /** Converted weights and measured costs are kept here. */
   readonly cacheDir: string
   /** What the models compute in; float32 by default. */
   readonly precision?: Precision | undefined
   /** For weights and activations; undefined is no limit. */
   readonly memoryLimitBytes?: number | undefined
+  /** Share of its time that a job gets even while requests wait, 0 … 0.9; with 0, the default, requests always go first. */
+  readonly trainingShare?: number | undefined
 }
 
 export type ParentMessage =
   | { readonly type: 'start'; readonly options: DeviceOptions }
   | { readonly type: 'submit'; readonly request: ImageRequest }
   | { readonly type: 'cancel'; readonly id: string }
+  | TrainingParentMessage
 
 export type ChildMessage =
   | { readonly type: 'failed-to-start'; readonly message: string }
@@ -160,9 +171,10 @@ export type ChildMessage =
   | {
       readonly type: 'failed'
       readonly id: string
-      readonly code: EngineError['code']
+      readonly code: PictureFailureCode
       readonly message: string
     }
+  | TrainingChildMessage
 
 export interface DeviceLoad {
   /** Expected device time of all that waits and runs here. */
@@ -176,4 +188,7 @@ export interface DeviceLoad {
   readonly textEncodings: number
   readonly promptCacheHits: number
   readonly promptCacheBytes: number
+  /** Device time of requests' units of work so far. */
+  readonly servingMs: number
+  readonly training: TrainingLoad
 }

@@ -1,7 +1,7 @@
 /** One request's life, as its callers see it: accepted, waited for, looked at, cancelled, fetched. */
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
-import type { ModelInfo, Pool, Priority } from '../engine/pool.ts'
+import type { ModelInfo, Priority, ServingPool } from '../engine/pool.ts'
 import type { ByteRange } from '../storage/blobs.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Announcements } from './announcements.ts'
@@ -63,7 +63,7 @@ export interface GenerationMetrics {
   readonly expectedWaitSeconds: number
   /** Counted since this process started. */
   readonly totals: TotalsSinceStart
-  readonly devices: Pool['devices']
+  readonly devices: ServingPool['devices']
 }
 
 export interface GenerationService {
@@ -121,7 +121,7 @@ export interface GenerationService {
 
 export interface GenerationServiceOptions {
   readonly storage: Storage
-  readonly pool: Pool
+  readonly pool: ServingPool
   readonly log: Logger
   /** Expected wait beyond which new generations are refused with `queue_full`. */
   readonly maxWaitMs: number

@@ -6,7 +6,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
-import type { ImageResult, Pool } from '../engine/pool.ts'
+import type { ImageResult, ServingPool } from '../engine/pool.ts'
 import { EngineError } from '../engine/protocol.ts'
 import type { Storage } from '../storage/storage.ts'
 import { previewRequest } from './events.ts'
@@ -19,7 +19,7 @@ import type { Window } from './turns.ts'
 export interface WorkerOptions {
   readonly storage: Storage
   readonly store: GenerationStore
-  readonly pool: Pool
+  readonly pool: ServingPool
   readonly log: Logger
   readonly window: Window
   /** How many devices share the work. */
@@ -251,8 +251,12 @@ const cannotStore: Failure = {
 }
 
 function describeFailure(cause: unknown): Failure {
-  if (cause instanceof EngineError) return { code: cause.code, message: cause.message }
   if (cause instanceof CannotStore) return cannotStore
+  if (cause instanceof EngineError) {
+    const { code, message } = cause
+    if (code === 'unknown_model' || code === 'device_failed' || code === 'generation_failed')
+      return { code, message }
+  }
   return { code: 'generation_failed', message: 'The picture could not be made.' }
 }
 

@@ -6,7 +6,7 @@ import type {
   ImageRequest,
   ImageResult,
   ModelInfo,
-  Pool,
+  ServingPool,
 } from '../../src/engine/pool.ts'
 
 export const paintModel: ModelInfo = {
@@ -44,7 +44,7 @@ export function paint({
   return pixels
 }
 
-export interface PaintPool extends Pool {
+export interface PaintPool extends ServingPool {
   /** Requests in the order of their arrival. */
   readonly requests: ImageRequest[]
   /** Requests that were given up because their signal said so. */
@@ -98,7 +98,13 @@ export function paintPool(options: PaintOptions = {}): PaintPool {
     devices: Array.from({ length: devices }, (_, index): DeviceStatus => {
       const load = { backlogMs: 0, batchRows: 2, unitsOfWork: 0, denoisingCalls: 3, denoisingRows: 6 }
       const cache = { textEncodings: 0, promptCacheHits: 0, promptCacheBytes: 0 }
-      return { name: `paint:${index}`, state: 'ready', requests: 0, load: { ...load, ...cache } }
+      const training = { job: undefined, deviceMs: 0, units: 0, steps: 0 }
+      return {
+        name: `paint:${index}`,
+        state: 'ready',
+        requests: 0,
+        load: { ...load, ...cache, servingMs: 0, training },
+      }
     }),
     expectedMs: ({ steps }) => steps * stepCostMs,
     async generate(request, { signal, onProgress } = {}): Promise<ImageResult> {
@@ -138,6 +144,5 @@ export function paintPool(options: PaintOptions = {}): PaintPool {
         },
       }
     },
-    close: async () => undefined,
   }
 }
