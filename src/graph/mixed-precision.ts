@@ -54,23 +54,38 @@ const ownTypes: Partial<Record<OperatorName, number>> = { Cast: 0, Resize: 2 }
 
 const leastFloat16 = -65504
 
+export interface MixedPrecisionOptions {
+  /** Whether the parameter of that key stays float32 and is rounded anew at every run, as one that is trained must be. */
+  readonly isMaster?: (key: string) => boolean
+}
+
 /**
  * Inputs and outputs keep their types. Parameters that only products or Gather read become float16.
  * @param keepsFloat32 whether the products with the parameter of that key stay in float32
  */
-export function inMixedPrecision(source: Graph, keepsFloat32: (key: string) => boolean): Graph {
-  return new Conversion(source, keepsFloat32).graph()
+export function inMixedPrecision(
+  source: Graph,
+  keepsFloat32: (key: string) => boolean,
+  { isMaster = () => false }: MixedPrecisionOptions = {},
+): Graph {
+  return new Conversion(source, keepsFloat32, isMaster).graph()
 }
 
 class Conversion {
   readonly #source: Graph
   readonly #keepsFloat32: (key: string) => boolean
+  readonly #isMaster: (key: string) => boolean
   readonly #counterparts = new Map<Value, Value>()
   readonly #bounds = new Map<Value, Value>()
   readonly #casts: Readonly<Record<Float, Map<Value, Value>>> = { float16: new Map(), float32: new Map() }
 
-  constructor(source: Graph, keepsFloat32: (key: string) => boolean) {
+  constructor(
+    source: Graph,
+    keepsFloat32: (key: string) => boolean,
+    isMaster: (key: string) => boolean,
+  ) {
     this.#source = source
+    this.#isMaster = isMaster
     this.#keepsFloat32 = keepsFloat32
   }
 
@@ -93,7 +108,9 @@ class Conversion {
         .filter((node) => this.#precisionOf(node) !== 'float16' && node.operator !== 'Gather')
         .flatMap(({ inputs }) => inputs),
     )
-    return this.#source.parameters.filter((each) => each.dtype === 'float32' && !wide.has(each))
+    return this.#source.parameters.filter(
+      (each) => each.dtype === 'float32' && !wide.has(each) && !this.#isMaster(each.name),
+    )
   }
 
   /** @returns undefined where it follows from the inputs */

@@ -1,6 +1,6 @@
 /** The models' graphs in float32, or in float16 with what must stay float32 kept so. */
 import type { Graph } from '../graph/ir.ts'
-import { inMixedPrecision } from '../graph/mixed-precision.ts'
+import { inMixedPrecision, type MixedPrecisionOptions } from '../graph/mixed-precision.ts'
 
 export const precisions = ['float32', 'float16'] as const
 export type Precision = (typeof precisions)[number]
@@ -12,7 +12,7 @@ export type Precision = (typeof precisions)[number]
 const sensitive = [/\.DenseReluDense\.wo\./, /^adaln_single\./]
 
 /** Inputs and outputs are float32 either way. */
-export function atPrecision(graph: Graph, precision: Precision): Graph {
+export function atPrecision(graph: Graph, precision: Precision, options: MixedPrecisionOptions = {}): Graph {
   if (precision === 'float32') return graph
-  return inMixedPrecision(graph, (key) => sensitive.some((pattern) => pattern.test(key)))
+  return inMixedPrecision(graph, (key) => sensitive.some((pattern) => pattern.test(key)), options)
 }

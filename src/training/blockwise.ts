@@ -5,11 +5,11 @@
  *
  * Shapes: R rows, N image tokens, T text tokens, D width, P numbers a token.
  */
-import { gradients, lossSeed, type Seed } from '../graph/gradient/gradients.ts'
+import { gradients, type Seed } from '../graph/gradient/gradients.ts'
 import { graph, input, type Graph, type Input, type Value } from '../graph/ir.ts'
 import { pixartBlocks, type PixArtConfig } from '../models/pixart.ts'
 import type { DiffusionProcess } from './diffusion-process.ts'
-import { gradientName } from './gradient-graphs.ts'
+import { gradientName, seedOf, type GradientsWanted, type Trainable } from './gradient-graphs.ts'
 import { noiseLoss, type NoiseLossOptions } from './losses.ts'
 
 export interface BlockwiseGraphs {
@@ -27,12 +27,22 @@ export interface BlockwiseGraphs {
 const carried = ['hidden', 'modulation', 'embedded', 'caption'] as const
 type Carried = (typeof carried)[number]
 
+/** How the transformer's three parts are changed before they are differentiated. */
+export type AdaptPart = (part: Graph) => Graph
+
+/** The parts' parameters are named as within a block, for `trainable` too. */
 export function blockwiseGraphs(
   config: PixArtConfig,
   process: DiffusionProcess,
-  options: NoiseLossOptions,
+  {
+    trainable = () => true,
+    scaling = 'unscaled',
+    adapt = (part) => part,
+    ...options
+  }: NoiseLossOptions & GradientsWanted & { readonly adapt?: AdaptPart },
 ): BlockwiseGraphs {
-  const { entrance, block, exit } = pixartBlocks(config, 'train')
+  const parts = pixartBlocks(config, 'train')
+  const [entrance, block, exit] = [adapt(parts.entrance), adapt(parts.block), adapt(parts.exit)]
   const tokens = entrance.inputs.find(({ name }) => name === 'tokens')
   const timestep = entrance.inputs.find(({ name }) => name === 'timestep')
   const { output } = exit.outputs
@@ -43,7 +53,8 @@ export function blockwiseGraphs(
     process,
     options,
   )
-  const lossInputs = [...exit.inputs, tokens, clean, noise, timestep]
+  const { seed, given } = seedOf(loss, scaling)
+  const lossInputs = [...exit.inputs, tokens, clean, noise, timestep, ...given]
   return {
     layers: config.layers,
     entrance,
@@ -53,22 +64,22 @@ export function blockwiseGraphs(
       loss,
       mse,
       ...(bound ? { bound } : {}),
-      ...backwards(exit, [lossSeed(loss)], detached),
+      ...backwards(exit, [seed], trainable, detached),
     }),
-    blockStep: stepOf(block),
-    entranceStep: stepOf(entrance),
+    blockStep: stepOf(block, trainable),
+    entranceStep: stepOf(entrance, trainable),
   }
 }
 
 /** A part backwards: its inputs, and for each output its cotangent → gradients of parameters and of what is carried in. */
-function stepOf(part: Graph): Graph {
+function stepOf(part: Graph, trainable: Trainable): Graph {
   const cotangents: Input[] = []
   const seeds = Object.entries(part.outputs).map(([name, value]): Seed => {
     const cotangent = input(cotangentName(name), value.dtype, value.shape)
     cotangents.push(cotangent)
     return { value, cotangent }
   })
-  return graph(`${part.name}_step`, [...part.inputs, ...cotangents], backwards(part, seeds))
+  return graph(`${part.name}_step`, [...part.inputs, ...cotangents], backwards(part, seeds, trainable))
 }
 
 const cotangentName = (name: string): string => `cotangent.${name}`
@@ -76,9 +87,13 @@ const cotangentName = (name: string): string => `cotangent.${name}`
 function backwards(
   part: Graph,
   seeds: readonly Seed[],
+  trainable: Trainable,
   detached: ReadonlySet<Value> = new Set(),
 ): Record<string, Value> {
-  const wrt = [...part.inputs.filter(({ name }) => isCarried(name)), ...part.parameters]
+  const wrt = [
+    ...part.inputs.filter(({ name }) => isCarried(name)),
+    ...part.parameters.filter(({ name }) => trainable(name)),
+  ]
   const results = gradients(seeds, wrt, { detached })
   return Object.fromEntries(wrt.map(({ name }, i) => [gradientName(name), results[i]!]))
 }
@@ -112,24 +127,43 @@ export interface BlockwiseStep<T> {
  * @param feeds the inputs of `transformerStep`
  */
 export async function blockwiseStep<T extends Numbers>(
-  { layers, entrance, block, exit, exitStep, blockStep, entranceStep }: BlockwiseGraphs,
+  graphs: BlockwiseGraphs,
   feeds: Readonly<Record<string, T>>,
   run: RunPart<T>,
 ): Promise<BlockwiseStep<T>> {
+  const parts = blockwiseParts(graphs, feeds, run)
+  for (;;) {
+    const { done, value } = await parts.next()
+    if (done) return value
+  }
+}
+
+/** The same with a stop after every part. */
+export async function* blockwiseParts<T extends Numbers>(
+  { layers, entrance, block, exit, exitStep, blockStep, entranceStep }: BlockwiseGraphs,
+  feeds: Readonly<Record<string, T>>,
+  run: RunPart<T>,
+): AsyncGenerator<void, BlockwiseStep<T>, void> {
   const found = new Map<string, T>()
   const keep = (outputs: Readonly<Record<string, T>>, { parameters }: Graph, prefix: string): void => {
-    for (const { name } of parameters) found.set(prefix + name, outputs[gradientName(name)]!)
+    for (const { name } of parameters) {
+      const gradient = outputs[gradientName(name)]
+      if (gradient !== undefined) found.set(prefix + name, gradient)
+    }
   }
   const prefixOf = (layer: number): string => `transformer_blocks.${layer}.`
 
   const { hidden: first, ...conditions } = await run(entrance, of(entrance, feeds), '')
+  yield
   const entering = [first!]
   for (let layer = 0; layer < layers; layer++) {
     const given = of(block, { ...feeds, ...conditions, hidden: entering[layer]! })
     entering.push((await run(block, given, prefixOf(layer)))['result']!)
+    yield
   }
 
   const last = await run(exitStep, of(exitStep, { ...feeds, ...conditions, hidden: entering.pop()! }), '')
+  yield
   keep(last, exit, '')
   const cotangents: Record<string, T> = {}
   const carry = (outputs: Readonly<Record<string, T>>): void => {
@@ -149,8 +183,10 @@ export async function blockwiseStep<T extends Numbers>(
     const outputs = await run(blockStep, of(blockStep, given), prefixOf(layer))
     keep(outputs, block, prefixOf(layer))
     carry(outputs)
+    yield
   }
-  keep(await run(entranceStep, of(entranceStep, { ...feeds, ...cotangents }), ''), entrance, '')
+  if (Object.keys(entranceStep.outputs).length > 0)
+    keep(await run(entranceStep, of(entranceStep, { ...feeds, ...cotangents }), ''), entrance, '')
   const terms = Object.fromEntries(
     ['loss', 'mse', 'bound'].flatMap((name) => (last[name] ? [[name, last[name]]] : [])),
   )

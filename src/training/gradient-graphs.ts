@@ -2,9 +2,9 @@
  * One micro-step of training as a graph: a batch and the weights in, the loss and its gradients out. The weights are the graph's
  * parameters, to be given as inputs; gradients come as `grad.KEY`.
  *
- * Shapes: R rows, N tokens, P numbers a token; B pictures, C latent channels, h × w latents.
+ * Shapes: R rows, N tokens, P numbers a token; B pictures, C latent channels, h × w latents, T text tokens.
  */
-import { gradients, lossSeed } from '../graph/gradient/gradients.ts'
+import { gradients, lossSeed, type Seed } from '../graph/gradient/gradients.ts'
 import { inline } from '../graph/inline.ts'
 import { dependencies, graph, input, scalar, type Graph, type Input, type Value } from '../graph/ir.ts'
 import { Add, Exp, Mul } from '../graph/ops.ts'
@@ -18,38 +18,48 @@ export type Trainable = (key: string) => boolean
 
 const everything: Trainable = () => true
 
+/** What the gradients are of: the loss, or the loss times `loss_scale` (), an input. */
+export type Scaling = 'unscaled' | 'loss_scale'
+
+export interface GradientsWanted {
+  readonly trainable?: Trainable
+  readonly scaling?: Scaling
+}
+
 export const gradientName = (key: string): string => `grad.${key}`
 
+/** A loss with its terms, and what they are computed from. */
+export interface LossGraph {
+  readonly name: string
+  readonly inputs: readonly Input[]
+  readonly terms: { readonly loss: Value } & Readonly<Record<string, Value>>
+  /** Nothing is differentiated through these. */
+  readonly detached?: ReadonlySet<Value>
+}
+
 /**
- * Inputs: those of `pixart`, its tokens being the noised ones, and `clean` and `noise` (R, N, P), the latents and the noise as
- * tokens. Outputs: loss (), mse (R), bound (R) where the variance is trained, and the gradients of the loss.
+ * What predicts noise, and its loss.
+ * @param model takes tokens (R, N, P), the noised ones, and timestep (R), and gives output (R, N, P | 2·P)
+ * @returns its inputs with `clean` and `noise` (R, N, P), the latents and the noise as tokens; loss (), mse (R), and bound (R) where
+ *   the variance is trained
  */
-export function transformerStep(
-  config: PixArtConfig,
-  process: DiffusionProcess,
-  { trainable = everything, ...options }: NoiseLossOptions & { readonly trainable?: Trainable },
-): Graph {
-  const model = pixart(config, 'train')
+export function noiseLossOf(model: Graph, process: DiffusionProcess, options: NoiseLossOptions): LossGraph {
   const tokens = named(model, 'tokens')
   const [clean, noise] = [input('clean', 'float32', tokens.shape), input('noise', 'float32', tokens.shape)]
-  const output = outputOf(model, 'output')
   const { loss, mse, bound, detached } = noiseLoss(
-    { output, clean, noise, noised: tokens, timestep: named(model, 'timestep') },
+    { output: outputOf(model, 'output'), clean, noise, noised: tokens, timestep: named(model, 'timestep') },
     process,
     options,
   )
   const terms = { loss, mse, ...(bound ? { bound } : {}) }
-  return withGradients('pixart_step', [...model.inputs, clean, noise], terms, { trainable, detached })
+  return { name: model.name, inputs: [...model.inputs, clean, noise], terms, detached }
 }
 
 /**
- * Inputs: image (B, 3, 8·h, 8·w) in −1 … 1 and noise (B, C, h, w), which samples the code. Outputs: loss, mse and kl, each (), and
- * the gradients of the loss.
+ * The autoencoder's. Inputs: image (B, 3, 8·h, 8·w) in −1 … 1 and noise (B, C, h, w), which samples the code. Terms: loss, mse and
+ * kl, each ().
  */
-export function vaeStep(
-  config: VaeConfig,
-  { klWeight, trainable = everything }: { readonly klWeight: number; readonly trainable?: Trainable },
-): Graph {
+export function vaeLossOf(config: VaeConfig, klWeight: number): LossGraph {
   const encoder = vaeEncoder(config, 'train')
   const image = named(encoder, 'image')
   const [mean, logvar] = [outputOf(encoder, 'mean'), outputOf(encoder, 'logvar')]
@@ -57,24 +67,67 @@ export function vaeStep(
   const latents = Add(mean, Mul(Exp(Mul(logvar, scalar(0.5))), noise)) // (B, C, h, w)
   const { image: decoded } = inline(vaeDecoder(config, 'train'), { latents })
   if (decoded === undefined) throw new TypeError('the decoder has no output')
-  const terms = vaeLoss({ decoded, image, mean, logvar }, klWeight)
-  return withGradients('vae_step', [image, noise], { ...terms }, { trainable })
+  return {
+    name: 'vae',
+    inputs: [image, noise],
+    terms: { ...vaeLoss({ decoded, image, mean, logvar }, klWeight) },
+  }
 }
+
+/** The loss and its terms alone. */
+export const evaluationOf = ({ name, inputs, terms }: LossGraph): Graph =>
+  graph(`${name}_loss`, inputs, terms)
+
+/** The loss and its terms, together with its gradients of the parameters that are trained. */
+export const stepOf = ({ name, inputs, terms, detached }: LossGraph, wanted: GradientsWanted = {}): Graph =>
+  withGradients(`${name}_step`, inputs, terms, { ...wanted, ...(detached ? { detached } : {}) })
+
+/** Inputs: those of `pixart`, `clean` and `noise`. Outputs: as `noiseLossOf`, and the gradients. */
+export const transformerStep = (
+  config: PixArtConfig,
+  process: DiffusionProcess,
+  { trainable, scaling, ...options }: NoiseLossOptions & GradientsWanted,
+): Graph =>
+  stepOf(noiseLossOf(pixart(config, 'train'), process, options), {
+    ...(trainable ? { trainable } : {}),
+    ...(scaling ? { scaling } : {}),
+  })
+
+/** Inputs and outputs as `vaeLossOf`, and the gradients. */
+export const vaeStep = (
+  config: VaeConfig,
+  { klWeight, ...wanted }: { readonly klWeight: number } & GradientsWanted,
+): Graph => stepOf(vaeLossOf(config, klWeight), wanted)
 
 /** The graph of a loss and its terms together with the loss's gradients of the parameters that are trained. */
 export function withGradients(
   name: string,
   inputs: readonly Input[],
   terms: { readonly loss: Value } & Readonly<Record<string, Value>>,
-  { trainable, detached }: { readonly trainable: Trainable; readonly detached?: ReadonlySet<Value> },
+  {
+    trainable = everything,
+    scaling = 'unscaled',
+    detached,
+  }: GradientsWanted & { readonly detached?: ReadonlySet<Value> },
 ): Graph {
   const { leaves } = dependencies([terms.loss])
   const trained = [...leaves]
     .filter((leaf) => leaf.kind === 'parameter')
     .filter(({ name }) => trainable(name))
-  const derivatives = gradients([lossSeed(terms.loss)], trained, detached ? { detached } : {})
+  const { seed, given } = seedOf(terms.loss, scaling)
+  const derivatives = gradients([seed], trained, detached ? { detached } : {})
   const outputs = trained.map(({ name }, i): [string, Value] => [gradientName(name), derivatives[i]!])
-  return graph(name, inputs, { ...terms, ...Object.fromEntries(outputs) })
+  return graph(name, [...inputs, ...given], { ...terms, ...Object.fromEntries(outputs) })
+}
+
+/** Where the backward pass begins, and what it takes that the forward pass does not. */
+export function seedOf(
+  loss: Value,
+  scaling: Scaling,
+): { readonly seed: Seed; readonly given: readonly Input[] } {
+  if (scaling === 'unscaled') return { seed: lossSeed(loss), given: [] }
+  const scale = input('loss_scale', 'float32', [])
+  return { seed: { value: loss, cotangent: scale }, given: [scale] }
 }
 
 function named({ name, inputs }: Graph, which: string): Input {
