@@ -8,7 +8,7 @@ import { dirname, relative, resolve, sep } from 'node:path'
 import { env, InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
 import type { DataType } from '../graph/data-type.ts'
 import { dimensionText, evaluate, symbolName } from '../graph/dimension.ts'
-import type { Graph, Input, Type } from '../graph/ir.ts'
+import type { Graph, Input, Parameter, Type } from '../graph/ir.ts'
 import { serialise, type ExternalTensor } from '../graph/serialise.ts'
 import { shapeText } from '../graph/shapes.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
@@ -59,6 +59,19 @@ export interface SessionOptions {
   readonly profile?: string
 }
 
+/**
+ * Where parameters come from, by name: a real file (no symbolic link in its path), or `input`, and the parameter is given anew at
+ * every run, as an input of its name. `inputs` says that of all.
+ */
+export type Weights = ReadonlyMap<string, TensorLocation | 'input'> | 'inputs'
+
+/** Those that lie in files from there, the graph's other parameters as inputs. */
+export const partlyFed = (
+  { parameters }: Graph,
+  files: ReadonlyMap<string, TensorLocation>,
+): ReadonlyMap<string, TensorLocation | 'input'> =>
+  new Map(parameters.map(({ name }) => [name, files.get(name) ?? 'input']))
+
 export interface RunOptions {
   /** Buffers to write outputs into; they must have the outputs' lengths. Those not given are allocated. */
   readonly into?: Readonly<Record<string, Float32Array>>
@@ -85,13 +98,12 @@ export class Session {
 
   /**
    * Blocks the thread while the library loads the weights.
-   * @param weights where each of the graph's parameters lies, in real files (no symbolic link in their paths); or 'inputs', and
-   *   they are given anew at every run, as inputs of their names
+   * @param weights where each of the graph's parameters comes from
    * @throws {SessionError} when the provider is not there, a weight is missing or of another type or size, or loading fails
    */
   static async open(
     graph: Graph,
-    weights: ReadonlyMap<string, TensorLocation> | 'inputs',
+    weights: Weights,
     {
       provider,
       deviceIndex,
@@ -103,8 +115,7 @@ export class Session {
     }: SessionOptions,
   ): Promise<Session> {
     requireProvider(provider)
-    const fed = weights === 'inputs'
-    const { folder, parameters } = fed ? { folder: '', parameters: weights } : placeParameters(graph, weights)
+    const { folder, parameters } = placeParameters(graph, weights)
     const session = await attempt(`${graph.name} on ${provider}`, async () =>
       InferenceSession.create(serialise(graph, parameters), {
         executionProviders: [
@@ -119,7 +130,7 @@ export class Session {
         ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
         extra: {
           session: {
-            ...(fed ? {} : { model_external_initializers_file_folder_path: folder }),
+            model_external_initializers_file_folder_path: folder,
             // Threads that spin while they wait take the cores of every other session.
             intra_op: { allow_spinning: '0' },
             disable_prepacking: prepacking === 'on' ? '0' : '1',
@@ -127,7 +138,7 @@ export class Session {
         },
       }),
     )
-    return new Session(fed ? withParametersFed(graph) : graph, session)
+    return new Session(withParametersFed(graph, parameters), session)
   }
 
   /**
@@ -214,33 +225,40 @@ const dataTypes: Readonly<Record<TensorLocation['dtype'], DataType>> = {
   U8: 'uint8',
 }
 
-const withParametersFed = (graph: Graph): Graph => ({
-  ...graph,
-  inputs: [...graph.inputs, ...graph.parameters.map((parameter): Input => ({ ...parameter, kind: 'input' }))],
-  parameters: [],
-})
+/** The graph as whoever runs it sees it. */
+function withParametersFed(graph: Graph, places: ReadonlyMap<string, ExternalTensor | 'input'>): Graph {
+  const isFed = ({ name }: Parameter): boolean => places.get(name) === 'input'
+  const fed = graph.parameters.filter(isFed).map((parameter): Input => ({ ...parameter, kind: 'input' }))
+  return {
+    ...graph,
+    inputs: [...graph.inputs, ...fed],
+    parameters: graph.parameters.filter((parameter) => !isFed(parameter)),
+  }
+}
 
 /** The library takes relative paths at or below one folder only: the deepest that holds all files. */
 function placeParameters(
   graph: Graph,
-  weights: ReadonlyMap<string, TensorLocation>,
-): { folder: string; parameters: ReadonlyMap<string, ExternalTensor> } {
-  const located = graph.parameters.map((parameter) => {
-    const location = weights.get(parameter.name)
-    if (location === undefined)
+  weights: Weights,
+): { folder: string; parameters: ReadonlyMap<string, ExternalTensor | 'input'> } {
+  const places = graph.parameters.map((parameter) => {
+    const place = weights === 'inputs' ? 'input' : weights.get(parameter.name)
+    if (place === undefined)
       throw new SessionError('bad_weights', `${graph.name}: ${parameter.name} is missing`)
-    const dtype = dataTypes[location.dtype]
+    const dtype = place === 'input' ? parameter.dtype : dataTypes[place.dtype]
     if (dtype !== parameter.dtype) {
       throw new SessionError('bad_weights', `${parameter.name}: expected ${parameter.dtype}, got ${dtype}`)
     }
-    return { name: parameter.name, location }
+    return { name: parameter.name, place }
   })
-  const folder = commonFolder(located.map(({ location }) => location.file))
+  const folder = commonFolder(places.flatMap(({ place }) => (place === 'input' ? [] : [place.file])))
+  const inFolder = ({ file, offset, length }: TensorLocation): ExternalTensor => ({
+    location: relative(folder, file).split(sep).join('/'),
+    offset,
+    length,
+  })
   const parameters = new Map(
-    located.map(({ name, location: { file, offset, length } }) => [
-      name,
-      { location: relative(folder, file).split(sep).join('/'), offset, length },
-    ]),
+    places.map(({ name, place }) => [name, place === 'input' ? place : inFolder(place)] as const),
   )
   return { folder, parameters }
 }

@@ -36,8 +36,11 @@ export interface ExternalTensor {
   readonly length: number
 }
 
-/** A place for every parameter, or 'inputs': then parameters follow the graph's inputs, in their order (training). */
-export type ParameterSource = ReadonlyMap<string, ExternalTensor> | 'inputs'
+/**
+ * A place for every parameter: a file, or `input`. Parameters that are inputs follow the graph's own, in their order (training);
+ * `inputs` says that of all.
+ */
+export type ParameterSource = ReadonlyMap<string, ExternalTensor | 'input'> | 'inputs'
 
 /** @throws {RangeError} when a parameter has no place, or one of another size */
 export function serialise(graph: Graph, parameters: ParameterSource): Uint8Array<ArrayBuffer> {
@@ -69,8 +72,9 @@ export function serialise(graph: Graph, parameters: ParameterSource): Uint8Array
   const constants = new Map(graph.constants.map((constant) => [nameOf(constant), constant]))
   const initializers = [...constants].map(([name, constant]) => constantTensor(constant, name))
   for (const parameter of graph.parameters) {
-    if (parameters === 'inputs') inputs.push(valueInfo(parameter.name, parameter.dtype, parameter.shape))
-    else initializers.push(externalTensor(parameter, parameters.get(parameter.name)))
+    const place = parameters === 'inputs' ? 'input' : parameters.get(parameter.name)
+    if (place === 'input') inputs.push(valueInfo(parameter.name, parameter.dtype, parameter.shape))
+    else initializers.push(externalTensor(parameter, place))
   }
 
   const model = create(ModelProtoSchema, {

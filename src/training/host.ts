@@ -23,6 +23,11 @@ export interface SessionNeeds {
   readonly weights: ReadonlyMap<string, TensorLocation>
   /** Buffers go back to the system after each run, at the price of new page faults. */
   readonly buffers?: 'kept' | 'returned'
+  /**
+   * What becomes of weights that lie in files: a private packed copy for each session, or the mapped file that all sessions share.
+   * Shared when left out.
+   */
+  readonly frozen?: 'packed' | 'shared'
 }
 
 export interface TrainingHost {

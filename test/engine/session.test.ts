@@ -6,6 +6,7 @@ import {
   availableProviders,
   float32,
   int32,
+  partlyFed,
   Session,
   type Provider,
   type SessionOptions,
@@ -80,6 +81,20 @@ describe('weights', () => {
   test('give the same numbers without prepacking', async () => {
     const session = await Session.open(affine(), weights, { ...cpu, prepacking: 'off' })
     expect((await session.run({ x })).y?.data).toEqual(Float32Array.from(y))
+    await session.close()
+  })
+
+  test('may be fed at every run in part, and the rest stays in its files', async () => {
+    const files = new Map([...weights].filter(([name]) => name === 'weight'))
+    const session = await Session.open(affine(), partlyFed(affine(), files), cpu)
+    const bias = (...values: number[]) => float32(Float32Array.from(values), 3)
+    expect((await session.run({ x, bias: bias(0, 0, 0) })).y?.data).toEqual(
+      Float32Array.of(3, 7, 11, 0, 2, 4),
+    )
+    expect((await session.run({ x, bias: bias(10, 20, 30) })).y?.data).toEqual(Float32Array.from(y))
+    await expect(session.run({ x })).rejects.toMatchObject({
+      message: 'affine, input bias: expected float32 (3), got nothing',
+    })
     await session.close()
   })
 

@@ -14,7 +14,7 @@ import {
 } from '../../src/graph/ops.ts'
 import { print } from '../../src/graph/print.ts'
 import { Scope } from '../../src/graph/scope.ts'
-import { serialise, type ParameterSource } from '../../src/graph/serialise.ts'
+import { serialise, type ExternalTensor, type ParameterSource } from '../../src/graph/serialise.ts'
 
 /** Gemm, a com.microsoft operator, a symbolic reshape, constants that are equal, outputs that nobody reads. */
 function sample(): Graph {
@@ -36,7 +36,7 @@ function sample(): Graph {
   return graph('sample', [x], { y: Add(again, scalar(0.5)), left, right, x })
 }
 
-const places: ParameterSource = new Map([
+const places: ReadonlyMap<string, ExternalTensor> = new Map([
   ['layer.0.weight', { location: 'weights/model.safetensors', offset: 6_000_000_000, length: 128 }],
   ['layer.0.bias', { location: 'weights/model.safetensors', offset: 64, length: 16 }],
 ])
@@ -147,6 +147,15 @@ test('outputs that nobody reads are left out, and an input can be an output', ()
     node.find(({ opType }) => opType === 'SkipLayerNormalization')?.output.map((name) => name !== ''),
   ).toEqual([true, false, false, true])
   expect(output.map(({ name }) => name)).toEqual(['y', 'left', 'right', 'x'])
+})
+
+test('a parameter that is fed follows the inputs, and the others stay where they lie', () => {
+  const { input, initializer } = decode(
+    new Map<string, ExternalTensor | 'input'>([...places, ['layer.0.bias', 'input']]),
+  )
+  expect(input.map(({ name }) => name)).toEqual(['x', 'layer.0.bias'])
+  const stored = initializer.filter(({ dataLocation }) => dataLocation === 1)
+  expect(stored.map(({ name }) => name)).toEqual(['layer.0.weight'])
 })
 
 test('a parameter without a place, or with one of another size, is refused', () => {
