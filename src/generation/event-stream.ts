@@ -4,7 +4,7 @@
  * A notification only says that it is worth looking again. What was told is known by its number, so nothing is told twice,
  * and numbers have no gaps and become visible in order, so nothing is left out, whichever process looks and whenever.
  */
-import type { Announcements } from './announcements.ts'
+import type { Announcements } from '../storage/announcements.ts'
 import { GenerationError } from './errors.ts'
 import { eventsAtOnce, finalEventOf, type EventLog } from './event-log.ts'
 import { isFinal, type GenerationEvent } from './events.ts'

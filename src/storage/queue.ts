@@ -1,5 +1,5 @@
 /**
- * The job queue: pg-boss in the same database, so that a row and its job commit together.
+ * The job queues: pg-boss in the same database, so that a row and its job commit together.
  *
  * A job says only that somebody should look at a row. What happened to the request stands in the row; therefore a job
  * exists as long as its row is not final, and is deleted in the transaction that makes it so.
@@ -26,6 +26,10 @@ export interface Queue {
   clear(): Promise<void>
   /** Calls `wake` whenever a job may have come. */
   onJob(wake: () => void): Promise<() => Promise<void>>
+}
+
+export interface Queues<Name extends string> {
+  readonly queues: Readonly<Record<Name, Queue>>
   close(): Promise<void>
 }
 
@@ -39,14 +43,14 @@ const retryLimit = 1_000_000
 const priorityOf = (turnAt: Date): number => Math.floor((Date.UTC(2050, 0) - turnAt.getTime()) / 1000)
 
 /**
- * Starts the queue; `onError` hears what pg-boss's own upkeep runs into.
- * The queue is created here: on PGlite a send to a queue that pg-boss has not cached stalls inside a transaction.
+ * Starts the queues; `onError` hears what pg-boss's own upkeep runs into.
+ * They are created here: on PGlite a send to a queue that pg-boss has not cached stalls inside a transaction.
  */
-export async function openQueue(
+export async function openQueues<const Name extends string>(
   database: Database,
-  name: string,
+  names: readonly Name[],
   onError: (error: Error) => void,
-): Promise<Queue> {
+): Promise<Queues<Name>> {
   const embedded = database.jobs.backend === 'pglite'
   const boss = new PgBoss({
     ...database.jobs,
@@ -56,10 +60,21 @@ export async function openQueue(
   })
   boss.on('error', onError)
   await boss.start()
-  if (!(await boss.getQueue(name)))
-    await boss.createQueue(name, { expireInSeconds, retentionSeconds, retryLimit })
-  const channel = `atelier_${name}_job`
+  for (const name of names) {
+    if (!(await boss.getQueue(name)))
+      await boss.createQueue(name, { expireInSeconds, retentionSeconds, retryLimit })
+  }
+  return {
+    queues: Object.fromEntries(names.map((name) => [name, queueOf(boss, database, name)])) as Record<
+      Name,
+      Queue
+    >,
+    close: () => boss.stop({ close: false, graceful: false }),
+  }
+}
 
+function queueOf(boss: PgBoss, database: Database, name: string): Queue {
+  const channel = `atelier_${name}_job`
   return {
     async send(transaction, jobs) {
       if (jobs.length === 0) return
@@ -82,6 +97,5 @@ export async function openQueue(
       await boss.deleteAllJobs(name)
     },
     onJob: (wake) => database.listen(channel, wake),
-    close: () => boss.stop({ close: false, graceful: false }),
   }
 }

@@ -2,11 +2,12 @@
 import { join } from 'node:path'
 import { BlobDirectory, type BlobStore } from './blobs.ts'
 import { openEmbeddedDatabase, type Database } from './database.ts'
-import { openQueue, type Queue } from './queue.ts'
+import { openQueues, type Queue } from './queue.ts'
 
 export interface Storage {
   readonly database: Database
   readonly generationQueue: Queue
+  readonly fineTuningQueue: Queue
   readonly blobs: BlobStore
   close(): Promise<void>
 }
@@ -21,16 +22,17 @@ export interface StorageOptions {
 export async function openStorage({ dataDir, onError }: StorageOptions): Promise<Storage> {
   const database = await openEmbeddedDatabase(dataDir)
   try {
-    const [generationQueue, blobs] = await Promise.all([
-      openQueue(database, 'generation', onError),
+    const [{ queues, close }, blobs] = await Promise.all([
+      openQueues(database, ['generation', 'fine_tuning'], onError),
       BlobDirectory.open(join(dataDir, 'blobs')),
     ])
     return {
       database,
-      generationQueue,
+      generationQueue: queues.generation,
+      fineTuningQueue: queues.fine_tuning,
       blobs,
       async close() {
-        await generationQueue.close()
+        await close()
         await database.close()
       },
     }

@@ -1,4 +1,4 @@
-/** Who waits for news of which generation, within this process. */
+/** Who waits for news of what, by its id, within this process. */
 
 export interface Subscription {
   /**
