@@ -21,7 +21,7 @@ import {
 } from './denoising.ts'
 import { maxPromptTokens } from '../models/components.ts'
 import type { Model, Stage } from './model.ts'
-import { ByteLru } from './byte-lru.ts'
+import { ByteLru } from '../byte-lru.ts'
 import { keyOf, PromptCache } from './prompt-cache.ts'
 import type { ImageRequest, Picture } from './protocol.ts'
 import { RowBatch, Scratch } from './row-batch.ts'

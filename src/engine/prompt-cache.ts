@@ -1,5 +1,5 @@
 /** Text embeddings that are kept for the prompts to come: most requests repeat the empty negative prompt at least. */
-import { ByteLru } from './byte-lru.ts'
+import { ByteLru } from '../byte-lru.ts'
 import type { TextConditions } from './denoising.ts'
 
 /** Bounded in bytes, keys included. */
