@@ -1,0 +1,259 @@
+/**
+ * The pictures of one stage, encoded, in the order in which they are trained on. A micro-batch is a function of the job's seed, the
+ * stage, the step and the index, on whatever device it is made: order, caption, dropout, timestep and noise are drawn by place.
+ *
+ * Shapes: R rows, N image tokens, P numbers a token, T text tokens, D text width, C latent channels, h × w latents, H × W pixels.
+ */
+import type { Tokenizer } from '../../text/tokenizer.ts'
+import type { DiffusionProcess } from '../diffusion-process.ts'
+import type { Tensor } from '../host.ts'
+import type { TrainingJob, TrainingStage } from '../job.ts'
+import { LatentCache, type EncodeImage } from './latent-cache.ts'
+import { readManifest } from './manifest.ts'
+import { LatentBatches, type BatchLayout } from './latent-batches.ts'
+import { PictureBatches } from './picture-batches.ts'
+import { RandomNumbers } from './randomness.ts'
+import { Sampler } from './sampler.ts'
+import { selectPictures, type Selection, type StagePicture } from './selection.ts'
+import { TextCache, type EncodeText } from './text-cache.ts'
+
+export interface StageDataOptions {
+  readonly job: TrainingJob
+  readonly stageIndex: number
+  /** Of a micro-batch; divides the stage's batch. */
+  readonly rows: number
+  readonly layout: BatchLayout
+  /** Asked for what the caches lack: by `prepare`, and later only for files that were lost or damaged since. */
+  readonly encode: { readonly image: EncodeImage; readonly text: EncodeText }
+  /** Fingerprints of the weights that encode: what is cached is cached under them. */
+  readonly versions: { readonly vae: string; readonly text: string }
+  readonly tokenizer: Tokenizer
+  readonly process: DiffusionProcess
+}
+
+export interface MicroBatch {
+  readonly rows: number
+  /** Ids of the pictures, a row each. */
+  readonly items: readonly string[]
+  /** Of all its pictures, in pixels. */
+  readonly width: number
+  readonly height: number
+  /**
+   * By the names of the graphs' inputs.
+   *
+   * Of a `vae` stage: image (R, 3, H, W), noise (R, C, h, w).
+   * Of others: tokens, clean and noise (R, N, P), coords (R, N, 2), timestep (R); with condition `class` class int32 (R), one beyond
+   * the last for none; otherwise mask (R, T) with text (R, T, D), or ids int32 (R, T) where the text encoder is trained; resolution
+   * (R, 2) and aspect_ratio (R, 1) where the model is told them. T is the longest text's, a multiple of 8.
+   */
+  readonly feeds: Readonly<Record<string, Tensor>>
+}
+
+/** One row, as it was drawn. */
+export interface DrawnRow {
+  readonly picture: StagePicture
+  readonly caption: string
+  /** Whether caption and class are left out. */
+  readonly dropped: boolean
+  readonly timestep: number
+  readonly noise: RandomNumbers
+  /** Samples the latents; undefined: their mean. */
+  readonly posterior: RandomNumbers | undefined
+}
+
+/** What makes micro-batches of a kind of stage. All rows have the same bucket. */
+export interface Batches {
+  assemble(rows: readonly DrawnRow[]): Promise<MicroBatch>
+  /** Begins to read what these will need. */
+  ahead(rows: readonly DrawnRow[]): void
+  /** Encodes what is lacking; one turn for each. */
+  prepare(rows: Iterable<DrawnRow>): AsyncGenerator<Progress>
+}
+
+export interface Progress {
+  readonly done: number
+  readonly of: number
+}
+
+interface Opened {
+  readonly job: TrainingJob
+  readonly stageIndex: number
+  readonly stage: TrainingStage
+  readonly selection: Selection
+  readonly batches: Batches
+  readonly timesteps: number
+}
+
+/** Each kind of thing that is kept in memory is bounded by this; the rest is read from disk again. */
+const memoryBytes = 2 ** 28
+
+/** So many at least, so that a few held-out pictures are judged at more than a few timesteps. */
+const fewestHeldOutRows = 16
+
+export class StageData {
+  readonly classes: readonly string[]
+  /** That are trained on. */
+  readonly pictures: number
+  readonly heldOutPictures: number
+  readonly microBatchesPerStep: number
+  readonly #opened: Opened
+  readonly #rows: number
+  readonly #buckets: readonly (readonly number[])[]
+  readonly #sampler: Sampler
+
+  private constructor(opened: Opened, rows: number) {
+    const { job, stageIndex, stage, selection } = opened
+    this.#opened = opened
+    this.#rows = rows
+    this.classes = selection.classes
+    this.pictures = selection.training.length
+    this.heldOutPictures = selection.heldOut.length
+    this.#buckets = groupsOf(selection.training)
+    this.#sampler = new Sampler({
+      seed: job.seed,
+      stage: stageIndex,
+      groups: this.#buckets,
+      batchSize: stage.batchSize,
+      rows,
+    })
+    this.microBatchesPerStep = this.#sampler.microBatchesPerStep
+  }
+
+  /**
+   * Reads the manifest, leaves out what the stage's filter leaves out, holds some pictures back, and assigns buckets.
+   * @throws {TrainingDataError} naming the line, the picture, or what the stage lacks
+   */
+  static async open(options: StageDataOptions): Promise<StageData> {
+    const { job, stageIndex, rows, layout, encode, versions, tokenizer, process } = options
+    const stage = job.stages[stageIndex]
+    if (!stage)
+      throw new RangeError(`stageIndex: expected one of ${job.stages.length} stages, got ${stageIndex}`)
+    const items = await Array.fromAsync(readManifest(job.manifest))
+    const grid = stage.kind === 'vae' ? layout.latentScale : layout.latentScale * layout.patchSize
+    const selection = selectPictures(items, job, stageIndex, grid)
+    const latents = new LatentCache({
+      folder: job.cacheDir,
+      version: versions.vae,
+      encode: encode.image,
+      channels: layout.latentChannels,
+      scale: layout.latentScale,
+      memoryBytes,
+    })
+    const texts = new TextCache({
+      folder: job.cacheDir,
+      version: versions.text,
+      tokenizer,
+      encode: encode.text,
+      width: layout.captionWidth,
+      memoryBytes,
+    })
+    const batches =
+      stage.kind === 'vae'
+        ? new PictureBatches(layout, memoryBytes)
+        : new LatentBatches({ stage, layout, process, latents, texts, classes: selection.classes })
+    return new StageData({ job, stageIndex, stage, selection, batches, timesteps: process.timesteps }, rows)
+  }
+
+  /** The same pictures in micro-batches of another size; shares all that is kept. */
+  withRows(rows: number): StageData {
+    return new StageData(this.#opened, rows)
+  }
+
+  /** Encodes what this stage will draw and the caches lack: pictures first, then texts, one at each turn. */
+  prepare(): AsyncGenerator<Progress> {
+    return this.#opened.batches.prepare(this.#needed())
+  }
+
+  /** @param step from 0 @param index below `microBatchesPerStep` */
+  async microBatch(step: number, index: number): Promise<MicroBatch> {
+    const micro = await this.#opened.batches.assemble(this.#draw(step, index))
+    const next =
+      index + 1 < this.microBatchesPerStep ? ([step, index + 1] as const) : ([step + 1, 0] as const)
+    if (next[0] < this.#opened.stage.steps) this.#opened.batches.ahead(this.#draw(...next))
+    return micro
+  }
+
+  /**
+   * The held-out pictures with their first captions, the means of their latents, noise that is the same every time, and timesteps that
+   * are spread evenly; each picture at several timesteps where there are few. Micro-batches may have fewer rows.
+   */
+  async *heldOut(): AsyncGenerator<MicroBatch> {
+    for (const rows of this.#heldOutRows()) yield await this.#opened.batches.assemble(rows)
+  }
+
+  #draw(step: number, index: number): readonly DrawnRow[] {
+    const { job, stageIndex: stage, selection } = this.#opened
+    const { pictures } = this.#sampler.microBatch(step, index)
+    return pictures.map((place, row) => {
+      const picture = selection.training[place]!
+      const at = { seed: job.seed, stage, step, sample: index * this.#rows + row }
+      const choice = new RandomNumbers({ ...at, purpose: 'choice' })
+      const timestep = choice.below(this.#opened.timesteps)
+      const dropped = choice.uniform() < this.#opened.stage.captionDropout
+      return {
+        picture,
+        timestep,
+        dropped,
+        caption: picture.captions[choice.below(picture.captions.length)]!,
+        noise: new RandomNumbers({ ...at, purpose: 'noise' }),
+        posterior: new RandomNumbers({ ...at, purpose: 'posterior' }),
+      }
+    })
+  }
+
+  *#heldOutRows(): Generator<readonly DrawnRow[]> {
+    const { job, stageIndex: stage, selection, timesteps } = this.#opened
+    const { heldOut } = selection
+    if (heldOut.length === 0) return
+    const rounds = this.#opened.stage.kind === 'vae' ? 1 : Math.ceil(fewestHeldOutRows / heldOut.length)
+    const total = rounds * heldOut.length
+    const rows = Array.from({ length: total }, (_, place): DrawnRow => {
+      const picture = heldOut[place % heldOut.length]!
+      const at = { seed: job.seed, stage, step: Math.floor(place / heldOut.length), sample: picture.number }
+      return {
+        picture,
+        caption: picture.captions[0],
+        dropped: false,
+        timestep: Math.floor(((place + 0.5) / total) * timesteps),
+        noise: new RandomNumbers({ ...at, purpose: 'heldOut' }),
+        posterior: undefined,
+      }
+    })
+    for (const group of groupsOf(rows.map(({ picture }) => picture))) {
+      for (let start = 0; start < group.length; start += this.#rows) {
+        yield group.slice(start, start + this.#rows).map((place) => rows[place]!)
+      }
+    }
+  }
+
+  /** Rows that hold every picture and caption of the stage, until all that there are have come. */
+  *#needed(): Generator<DrawnRow> {
+    const { selection, stage } = this.#opened
+    for (const rows of this.#heldOutRows()) yield* rows
+    const missing = new Map(selection.training.map((picture) => [picture, new Set(picture.captions)]))
+    for (let step = 0; step < stage.steps; step++) {
+      for (let index = 0; index < this.microBatchesPerStep; index++) {
+        for (const row of this.#draw(step, index)) {
+          const captions = missing.get(row.picture)
+          if (!captions) continue
+          yield row
+          if (!row.dropped) captions.delete(row.caption)
+          if (captions.size === 0) missing.delete(row.picture)
+        }
+      }
+      if (missing.size === 0) return
+    }
+  }
+}
+
+/** Places of pictures of the same bucket, each in order. */
+function groupsOf(pictures: readonly StagePicture[]): readonly (readonly number[])[] {
+  const groups = new Map<string, number[]>()
+  for (const [place, { bucket }] of pictures.entries()) {
+    const key = `${bucket.width} x ${bucket.height}`
+    const group = groups.get(key)
+    if (group) group.push(place)
+    else groups.set(key, [place])
+  }
+  return [...groups.values()]
+}
