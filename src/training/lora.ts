@@ -18,6 +18,7 @@ import {
   type Value,
 } from '../graph/ir.ts'
 import { Add, Gemm, MatMul, Mul } from '../graph/ops.ts'
+import { TrainingError } from './errors.ts'
 
 export interface LoraOptions {
   readonly rank: number
@@ -40,7 +41,7 @@ interface ModuleSize {
   readonly out: number
 }
 
-export class LoraError extends Error {
+export class LoraError extends TrainingError {
   override readonly name = 'LoraError'
 }
 
@@ -152,17 +153,6 @@ export function withLora(source: Graph, adapter: Adapter, { prefixes = [''] }: A
   }
   return new Adaptation(source, chosen, loraScale(adapter)).graph()
 }
-
-/** For the parts of `pixartBlocks`, of which one is run with the weights of every block. */
-export const blockwiseLora =
-  (adapter: Adapter, layers: number) =>
-  (part: Graph): Graph =>
-    withLora(part, adapter, {
-      prefixes:
-        part.name === 'pixart_block'
-          ? Array.from({ length: layers }, (_, layer) => `transformer_blocks.${layer}.`)
-          : [''],
-    })
 
 type Parameters = Readonly<Record<Half, Parameter>>
 

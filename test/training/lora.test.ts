@@ -5,7 +5,6 @@ import { pixart, readPixArtConfig } from '../../src/models/pixart.ts'
 import { blockwiseGraphs, blockwiseStep } from '../../src/training/blockwise.ts'
 import { noiseLossOf, stepOf, transformerStep } from '../../src/training/gradient-graphs.ts'
 import {
-  blockwiseLora,
   defaultTargets,
   isLoraKey,
   loraKey,
@@ -14,6 +13,7 @@ import {
   planLora,
   startLora,
   withLora,
+  type Adapter,
   type LoraOptions,
 } from '../../src/training/lora.ts'
 import { noise } from '../graph/gradient/differences.ts'
@@ -44,6 +44,12 @@ const options: LoraOptions = {
 const model = pixart(config, 'train')
 const adapter = planLora(model, options)
 const scale = loraScale(adapter)
+
+const prefixes = Array.from({ length: config.layers }, (_, layer) => `transformer_blocks.${layer}.`)
+const inEveryBlock =
+  (adapter: Adapter) =>
+  (part: Graph): Graph =>
+    withLora(part, adapter, part.name === 'pixart_block' ? { prefixes } : {})
 
 /** Both halves at random, so that neither one's gradient is zero. */
 const adapterWeights = new Map(
@@ -253,7 +259,7 @@ describe('gradients', () => {
     const graphs = blockwiseGraphs(config, process, {
       ...loss,
       trainable: isLoraKey,
-      adapt: blockwiseLora(adapter, config.layers),
+      adapt: inEveryBlock(adapter),
     })
     const { terms, gradients } = await blockwiseStep(
       graphs,
@@ -274,8 +280,7 @@ describe('gradients', () => {
 
   test('block by block need the same modules in every block', () => {
     const uneven = planLora(model, { rank: 2, alpha: 2, targets: ['transformer_blocks.1.attn1.to_q'] })
-    const build = () =>
-      blockwiseGraphs(config, process, { ...loss, adapt: blockwiseLora(uneven, config.layers) })
+    const build = () => blockwiseGraphs(config, process, { ...loss, adapt: inEveryBlock(uneven) })
     expect(build).toThrow(/expected the same in every block, got 1 of 2 blocks with one at attn1\.to_q/)
   })
 })
