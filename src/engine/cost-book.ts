@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { maxPromptTokens } from '../models/components.ts'
-import { LineFit, type Costs } from './costs.ts'
+import { callMs, LineFit, type Costs, type Line } from './costs.ts'
 import type { Model, Stage } from './model.ts'
 import { float32 } from './session.ts'
 
@@ -97,6 +97,18 @@ export function guessProfile({ description, decoderParts, pixart }: Model): Prof
     encode: [{ units: 1, ms: readMs + perToken * maxPromptTokens }],
     step: line(1, 4096),
     decode: Array.from({ length: decoderParts }, () => [{ units: 1, ms: 0.05 / decoderParts }]),
+  }
+}
+
+/** As if it had been measured on purpose: two points of each line. */
+export function profileOf({ loadMs, encode, step, decode }: Costs): Profile {
+  const points = (line: Line, ...units: readonly number[]): Point[] =>
+    units.map((count) => ({ units: count, ms: callMs(line, count) }))
+  return {
+    loadMs,
+    encode: points(encode, 1, 4),
+    step: points(step, 256, 4096),
+    decode: decode.map((line) => points(line, 256, 4096)),
   }
 }
 

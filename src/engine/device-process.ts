@@ -1,15 +1,25 @@
 /** The child process of one device: opens the models, then runs the loop and talks to its parent. */
+import { Errands } from './errands.ts'
+import { Jobs } from './jobs.ts'
 import { Loop } from './loop.ts'
 import { describePlan } from './memory-plan.ts'
 import { openDevice } from './open-device.ts'
 import type { ChildMessage, DeviceOptions, ParentMessage } from './protocol.ts'
+import { trainer } from './trainer.ts'
 
 // Whatever kills the parent closes the channel: nobody would read the results any more.
 process.on('disconnect', () => process.exit())
 // Ctrl-C and service managers signal every process of the group; when this one ends is its parent's to decide.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined)
 
-let loop: Loop | undefined
+/** Until the models are open there is none; then the parent is told, and sends work. */
+let device: WorkingDevice | undefined
+
+interface WorkingDevice {
+  readonly loop: Loop
+  readonly jobs: Jobs
+  readonly errands: Errands
+}
 
 process.on('message', (message: ParentMessage) => {
   switch (message.type) {
@@ -22,29 +32,40 @@ process.on('message', (message: ParentMessage) => {
       })
       return
     case 'submit':
-      loop?.submit(message.request)
-      return
+      device?.jobs.giveWay()
+      return device?.loop.submit(message.request)
     case 'cancel':
-      loop?.cancel(message.id)
-      return
+      return device?.loop.cancel(message.id)
     case 'train':
+      return device?.jobs.train(message.job, message.others)
     case 'pause-training':
+      return device?.jobs.pause(message.job)
     case 'cancel-training':
+      return device?.jobs.cancel(message.job)
     case 'order':
+      return device?.jobs.hearOfOrder(message, message.news)
     case 'assist':
+      return device?.jobs.assist(message.job, message.round, message.order)
     case 'dismiss':
+      return device?.jobs.dismiss(message.job)
     case 'errand':
+      return device?.errands.begin(message.id, message.errand)
   }
 })
 
 async function start(options: DeviceOptions): Promise<void> {
-  const { pipelines, residency, books, limits } = await openDevice(options, (message) =>
-    tell({ type: 'note', message }),
-  )
+  const opened = await openDevice(options, (message) => tell({ type: 'note', message }))
+  const { pipelines, residency, books, limits, provider } = opened
   for (const { model } of pipelines)
     tell({ type: 'plan', model: model.description.name, lines: describePlan(model.plan) })
-  loop = new Loop({ device: options.name, residency, books, limits, tell })
-  tell({ type: 'costs', costs: Object.fromEntries([...books].map(([name, book]) => [name, book.costs])) })
+  const { name, trainingShare } = options
+  const loop = new Loop({ device: name, residency, books, limits, trainingShare, tell })
+  device = {
+    loop,
+    jobs: new Jobs({ background: loop.background, trainer, provider, tell }),
+    errands: new Errands({ loop, device: opened, trainer, tell }),
+  }
+  tell({ type: 'costs', costs: Object.fromEntries([...books].map(([model, book]) => [model, book.costs])) })
   tell({ type: 'ready', models: residency.infos })
   await loop.run()
 }

@@ -5,6 +5,7 @@ import {
   CostBook,
   guessProfile,
   measureProfile,
+  profileOf,
   readProfile,
   writeProfile,
   type Profile,
@@ -16,13 +17,27 @@ import { Pipeline } from './pipeline.ts'
 import type { DeviceOptions } from './protocol.ts'
 import { checkProvider } from './provider-check.ts'
 import { Residency } from './residency.ts'
+import type { ModelFolder } from './training-protocol.ts'
+import type { ProviderOptions } from './training-sessions.ts'
 
 export interface OpenedDevice {
   readonly pipelines: readonly Pipeline[]
   readonly residency: Residency
-  /** By model name. */
-  readonly books: ReadonlyMap<string, CostBook>
+  /** By key of the pipeline. */
+  readonly books: Map<string, CostBook>
   readonly limits: Limits
+  readonly provider: ProviderOptions
+  /**
+   * Opens one more model, of a name that may be taken. Its costs begin with what they were when it was measured, or are those of a
+   * model of the same shape that is there, or guessed.
+   * @throws {Error} what of it is not as it must be, or that it does not fit in the memory
+   */
+  readonly openModel: (model: ModelFolder) => Promise<OpenedModel>
+}
+
+export interface OpenedModel {
+  readonly pipeline: Pipeline
+  readonly book: CostBook
 }
 
 /** What an operator can do about a provider that does not work. */
@@ -52,9 +67,8 @@ export async function openDevice(
   })
   if (check.lowering === 'plain') onNote(`${check.reason}; the plain ones are used`)
   const { lowering } = check
-  const pipelines: Pipeline[] = []
-  for (const { name, folder } of models) {
-    const model = await Model.open(name, folder, {
+  const openPipeline = async (model: ModelFolder, key: string): Promise<Pipeline> => {
+    const opened = await Model.open(model.name, model.folder, {
       provider,
       deviceIndex,
       threads,
@@ -64,15 +78,16 @@ export async function openDevice(
       memoryLimitBytes,
       onNote,
     })
-    if (!model.plan.fits) {
-      const [, ...reasons] = describePlan(model.plan)
-      throw new Error(`ATELIER_MEMORY_LIMIT_MIB: the model ${name} does not fit; ${reasons.join('; ')}`)
+    if (!opened.plan.fits) {
+      const [, ...reasons] = describePlan(opened.plan)
+      throw new Error(`ATELIER_MEMORY_LIMIT_MIB: the model ${model.name} does not fit; ${reasons.join('; ')}`)
     }
-    const share = 1 / models.length
-    pipelines.push(
-      new Pipeline(model, { promptBytes: promptCacheBytes * share, contextBytes: contextCacheBytes * share }),
-    )
+    const share = 1 / Math.max(models.length, 1)
+    const limits = { promptBytes: promptCacheBytes * share, contextBytes: contextCacheBytes * share }
+    return new Pipeline(opened, limits, key)
   }
+  const pipelines: Pipeline[] = []
+  for (const model of models) pipelines.push(await openPipeline(model, model.name))
   const residency = new Residency(pipelines, (memoryLimitBytes ?? Infinity) - baseBytes)
 
   const folder = join(cacheDir, 'costs')
@@ -90,17 +105,44 @@ export async function openDevice(
         await writeProfile(folder, keyOf(model), profile)
       }
     }
-    books.set(model.description.name, new CostBook(profile ?? guessProfile(model)))
+    books.set(pipeline.key, new CostBook(profile ?? guessProfile(model)))
   }
-  return { pipelines, residency, books, limits: limitsOf(pipelines.map(({ model }) => model)) }
+
+  let opened = 0
+  const openModel = async (folderOf: ModelFolder): Promise<OpenedModel> => {
+    const pipeline = await openPipeline(folderOf, `${folderOf.name} ${(opened += 1)}`)
+    const { model } = pipeline
+    const alike = residency.pipelines.find((other) => isAlike(other.model, model))
+    const costs = alike && books.get(alike.key)?.costs
+    const known = await readProfile(folder, keyOf(model), model.decoderParts)
+    const profile = known ?? (costs && profileOf(costs))
+    if (profile && !known) await writeProfile(folder, keyOf(model), profile)
+    return { pipeline, book: new CostBook(profile ?? guessProfile(model)) }
+  }
+  const threadsAndProvider = { provider, deviceIndex, threads }
+  const limits = limitsOf(() => residency.pipelines.map(({ model }) => model))
+  return { pipelines, residency, books, limits, provider: threadsAndProvider, openModel }
 }
 
-/** What no model's plan forbids. */
-function limitsOf(models: readonly Model[]): Limits {
-  const least = (of: (model: Model) => number) => Math.min(...models.map(of))
+/** A call of one takes as long as the same call of the other. */
+function isAlike(one: Model, other: Model): boolean {
+  const shapeOf = ({ pixart, vae, plan: { textEncoder }, description: { sizeBytes } }: Model): string =>
+    JSON.stringify([pixart, vae, textEncoder, sizeBytes])
+  return shapeOf(one) === shapeOf(other)
+}
+
+/** What no model's plan forbids, of those that are there when it is asked. */
+function limitsOf(models: () => readonly Model[]): Limits {
+  const least = (of: (model: Model) => number) => Math.min(...models().map(of))
   return {
-    maxRowTokens: least(({ plan }) => plan.maxRowTokens),
-    maxPrompts: least(({ plan }) => plan.maxPrompts),
-    maxDecodePixels: least(({ plan, latentScale }) => plan.maxDecodePixels / latentScale ** 2),
+    get maxRowTokens() {
+      return least(({ plan }) => plan.maxRowTokens)
+    },
+    get maxPrompts() {
+      return least(({ plan }) => plan.maxPrompts)
+    },
+    get maxDecodePixels() {
+      return least(({ plan, latentScale }) => plan.maxDecodePixels / latentScale ** 2)
+    },
   }
 }

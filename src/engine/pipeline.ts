@@ -53,6 +53,8 @@ type Size = Pick<Picture, 'width' | 'height'>
 
 export class Pipeline {
   readonly model: Model
+  /** The model's name, unless another pipeline of that name is there as well: no two share calls or costs. */
+  readonly key: string
   readonly prompts: PromptCache
   /** The batch of the last step: most steps are taken by the same requests as the one before. */
   #batch: RowBatch | undefined
@@ -60,8 +62,13 @@ export class Pipeline {
   /** What the transformer made of texts: large, quick to compute, and the same at every step. */
   readonly #contexts: ByteLru<TextConditions, Float32Array>
 
-  constructor(model: Model, { promptBytes, contextBytes }: CacheLimits) {
+  constructor(
+    model: Model,
+    { promptBytes, contextBytes }: CacheLimits,
+    key: string = model.description.name,
+  ) {
     this.model = model
+    this.key = key
     this.prompts = new PromptCache(promptBytes)
     this.#contexts = new ByteLru(contextBytes, (_text, context) => context.byteLength)
   }

@@ -88,7 +88,7 @@ export class Task implements Candidate {
     const step = state.phase === 'encode' ? 0 : state.denoising.step
     const latentPixels = height * width
     return {
-      model: request.model,
+      model: pipeline.key,
       isLoaded: this.#isLoaded,
       prompts: state.phase === 'encode' ? pipeline.missing(prepared).length : 0,
       rows: isGuided(request.guidanceScale) ? 2 : 1,

@@ -38,7 +38,8 @@ export interface OrderKey {
 }
 
 export type TrainingParentMessage =
-  | { readonly type: 'train'; readonly job: TrainingJob }
+  /** `others`: devices that could help. */
+  | { readonly type: 'train'; readonly job: TrainingJob; readonly others: number }
   | { readonly type: 'pause-training'; readonly job: string }
   | { readonly type: 'cancel-training'; readonly job: string }
   /** To a job's home: what became of an order. */
