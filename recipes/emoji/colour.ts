@@ -1,0 +1,133 @@
+/** Colours in OKLab (Ottosson 2020, bottosson.github.io/posts/oklab), where distances are about as large as they look, and their names. */
+
+export type Rgb = readonly [red: number, green: number, blue: number]
+/** Lightness 0 … 1, and two axes of about −0.4 … 0.4. */
+export type Oklab = readonly [lightness: number, a: number, b: number]
+
+const linear = Float64Array.from({ length: 256 }, (_, value) =>
+  value <= 0.04045 * 255 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4,
+)
+
+/** @param red of sRGB, as green and blue whole numbers from 0 to 255 */
+export function oklab(red: number, green: number, blue: number): Oklab {
+  const [r, g, b] = [linear[red]!, linear[green]!, linear[blue]!]
+  const l = Math.cbrt(0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b)
+  const m = Math.cbrt(0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b)
+  const s = Math.cbrt(0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b)
+  return [
+    0.2104542553 * l + 0.793617785 * m - 0.0040720468 * s,
+    1.9779984951 * l - 2.428592205 * m + 0.4505937099 * s,
+    0.0259040371 * l + 0.7827717662 * m - 0.808675766 * s,
+  ]
+}
+
+/** Euclidean distance in OKLab (ΔE_OK): 0.02 is just seen, black and white are 1 apart. */
+export const colourDistance = (one: Oklab, other: Oklab): number =>
+  Math.hypot(one[0] - other[0], one[1] - other[1], one[2] - other[2])
+
+export interface NamedColour {
+  readonly name: string
+  readonly rgb: Rgb
+  readonly lab: Oklab
+}
+
+/** Backgrounds: names that people give, colours that none can take for each other (see the test for how far apart). */
+export const backgrounds: readonly NamedColour[] = Object.entries({
+  white: '#ffffff',
+  'light grey': '#d2d2d2',
+  grey: '#8c8c8c',
+  'dark grey': '#4a4a4a',
+  black: '#0a0a0a',
+  red: '#e53935',
+  'dark red': '#8b1a1a',
+  orange: '#fb8c00',
+  'pale orange': '#ffd3a3',
+  yellow: '#fdd835',
+  'pale yellow': '#fff6b8',
+  green: '#43a047',
+  'pale green': '#bfe8b8',
+  'dark green': '#14532d',
+  teal: '#00a095',
+  'pale teal': '#a8e4dc',
+  'dark teal': '#0b5560',
+  blue: '#1e78e5',
+  'pale blue': '#bcdcfb',
+  'dark blue': '#12326e',
+  purple: '#8e3fc0',
+  'pale purple': '#ddc8f2',
+  'dark purple': '#45186b',
+  pink: '#f06ea9',
+  'pale pink': '#fbd0e0',
+  brown: '#8a5a3c',
+  beige: '#e6d5b8',
+  'dark brown': '#44291a',
+}).map(named)
+
+/** Of an object's parts: fewer and broader names than backgrounds have, some with several anchors. */
+const partColours: readonly NamedColour[] = (
+  [
+    ['white', '#ffffff', '#f4f4f4'],
+    ['light grey', '#d8d8d8', '#c3ccd2'],
+    ['grey', '#9e9e9e', '#808589', '#92a3ad'],
+    ['dark grey', '#5f6368', '#444444', '#4d5b63'],
+    ['black', '#1c1c1c', '#000000', '#2b2b2b', '#263238'],
+    ['red', '#ff5117', '#f44336', '#e53935', '#dd2e44', '#f8312f', '#c62828'],
+    ['dark red', '#8b1a1a', '#7a1420'],
+    ['orange', '#fb8c00', '#f4900c', '#ff6d00', '#ff822d'],
+    ['yellow', '#fdd835', '#ffcc4d', '#ffca28', '#ffb02e', '#fff176'],
+    ['cream', '#fff3c4', '#ffe8b6'],
+    ['green', '#43a047', '#5c913b', '#2e7d32', '#00a651'],
+    ['light green', '#a6d388', '#9ccc65', '#b7e4a0'],
+    ['dark green', '#14532d', '#3e721d'],
+    ['teal', '#00a095', '#00897b', '#26a69a'],
+    ['light blue', '#bbddf5', '#8bc4f5', '#81d4fa', '#b3e5fc', '#55acee', '#5dadec'],
+    ['blue', '#1e78e5', '#0288d1', '#1976d2', '#226699', '#3b88c3', '#0074ba'],
+    ['dark blue', '#12326e', '#1a237e', '#292f6e', '#24446e'],
+    ['purple', '#8e3fc0', '#9266cc', '#7b1fa2', '#6d4aff'],
+    ['light purple', '#cba6e8', '#b39ddb', '#aa8dd8'],
+    ['pink', '#f06ea9', '#f48fb1', '#ea596e', '#f70a8d', '#ff8687', '#fbb6cb'],
+    ['brown', '#8a5a3c', '#795548', '#a56953', '#6d4534', '#c1694f', '#a0673a'],
+    ['dark brown', '#44291a', '#4e342e', '#3e2723', '#543930', '#662113'],
+    ['beige', '#e6d5b8', '#f7dece', '#d4c0a1'],
+    ['tan', '#c9a27b', '#d99e82', '#bf9060'],
+  ] as const
+).flatMap(([name, ...anchors]) => anchors.map((hex) => named([name, hex])))
+
+function named([name, hex]: readonly [string, string]): NamedColour {
+  const value = Number.parseInt(hex.slice(1), 16)
+  const rgb: Rgb = [value >> 16, (value >> 8) & 255, value & 255]
+  return { name, rgb, lab: oklab(...rgb) }
+}
+
+/** @throws {RangeError} for a name that is none of `backgrounds`' */
+export function backgroundCalled(name: string): NamedColour {
+  const found = backgrounds.find((background) => background.name === name)
+  if (!found)
+    throw new RangeError(
+      `background: expected one of ${backgrounds.map((each) => each.name).join(', ')}, got ${name}`,
+    )
+  return found
+}
+
+export const nearestBackground = (lab: Oklab): NamedColour => nearest(backgrounds, lab)
+
+/** The name of a part's colour. Lightness counts for less than hue: shading must not rename what is shaded. */
+export function partColourName(red: number, green: number, blue: number): string {
+  const cell = ((red >> 3) << 10) | ((green >> 3) << 5) | (blue >> 3)
+  return (names[cell] ??= nearest(partColours, oklab(centre(red), centre(green), centre(blue)), 0.7).name)
+}
+/** By the upper five bits of each channel. */
+const names: string[] = []
+const centre = (value: number) => (value & ~7) | (value >> 5)
+
+function nearest(colours: readonly NamedColour[], lab: Oklab, lightnessWeight = 1): NamedColour {
+  const scaled = (colour: Oklab): Oklab => [colour[0] * lightnessWeight, colour[1], colour[2]]
+  const from = scaled(lab)
+  let found = colours[0]!
+  let least = Infinity
+  for (const colour of colours) {
+    const distance = colourDistance(from, scaled(colour.lab))
+    if (distance < least) [found, least] = [colour, distance]
+  }
+  return found
+}
