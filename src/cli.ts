@@ -48,8 +48,11 @@ program
 
 program
   .command('parity')
-  .description('hold every stage of the pipeline against reference tensors')
-  .argument('<dir>', 'folder with checkpoint/, golden.safetensors and golden.json')
+  .description('hold every stage of the pipeline, and its training, against reference tensors')
+  .argument(
+    '<dir>',
+    'folder with checkpoint/, golden.safetensors and golden.json, and what there is of training.safetensors, gradients.safetensors and dit/',
+  )
   .option('--out <file>', "also write every computed tensor, under the references' names, as safetensors")
   .action(async (folder: string, options: { out?: string }) => {
     const { parity } = await import('./commands/parity.ts')

@@ -24,7 +24,7 @@ export function affine(scope: Scope, x: Value, weight: Value, bias: Value | unde
 }
 
 /** A function of (rows, in) over all leading axes of (…, in) at once: (…, out). */
-function overRows(scope: Scope, x: Value, compute: (rows: Value) => Value): Value {
+export function overRows(scope: Scope, x: Value, compute: (rows: Value) => Value): Value {
   if (x.shape.length === 2) return compute(x)
   const result = compute(Reshape(x, integers(-1, lastAxis(x)))) // (rows, out)
   return reshape(scope, result, [...x.shape.slice(0, -1), lastAxis(result)], x) // (…, out)

@@ -15,9 +15,11 @@ import {
   MultiHeadAttention,
   FastGelu,
   FusedMatMul,
+  Gemm,
   QuickGelu,
   Reciprocal,
   ReduceMean,
+  ReduceSum,
   Reshape,
   Sigmoid,
   SimplifiedLayerNormalization,
@@ -46,6 +48,8 @@ export interface AttentionOptions {
 export interface Lowering {
   /** softmax(query · keyᵀ · scale + bias) · value, head by head: (B, S, H·d). */
   attention(attention: Attention, options: AttentionOptions): Value
+  /** x (R, in) · weightᵀ (out, in) + bias (out), for an x of numbers near 1, whose products add up to much less than the largest of their sums. */
+  cancellingProduct(x: Value, weight: Value, bias: Value): Value
   /** GELU with the tanh approximation. */
   geluTanh(x: Value): Value
   /** x · sigmoid(x). */
@@ -62,6 +66,7 @@ export type LoweringName = 'serve' | 'plain' | 'train'
 
 const serve: Lowering = {
   attention: (attention, { heads, scale }) => MultiHeadAttention(attention, { heads, scale }),
+  cancellingProduct: (x, weight, bias) => Gemm(x, weight, bias, { transB: 1 }),
   geluTanh: (x) => FastGelu(x),
   silu: (x) => QuickGelu(x, 1),
   layerNorm: (x, epsilon) => first(LayerNormalization(x, filled(lastAxis(x), 1), undefined, epsilon)),
@@ -80,6 +85,7 @@ const plain: Lowering = {
     const mixed = MatMul(weights, Transpose(split(value), [0, 2, 1, 3])) // (B, H, S, d)
     return Reshape(Transpose(mixed, [0, 2, 1, 3]), integers(0, 0, heads * headWidth))
   },
+  cancellingProduct: serve.cancellingProduct,
   geluTanh: (x) => {
     const cubic = Mul(Mul(x, x), Mul(x, scalar(0.044715)))
     const inner = Mul(Add(x, cubic), scalar(Math.sqrt(2 / Math.PI)))
@@ -99,6 +105,14 @@ const train: Lowering = {
     const weights = Softmax(bias ? Add(scores, bias) : scores, { axis: -1 })
     const mixed = Transpose(MatMul(weights, split(value)), [0, 2, 1, 3]) // (B, S, H, d)
     return Reshape(mixed, integers(0, 0, heads * headWidth))
+  },
+  // The library adds up all terms in their order. Blocks that are added up afterwards have half the rounding errors, of which AdamW
+  // makes steps where a gradient is next to nothing.
+  cancellingProduct: (x, weight, bias) => {
+    const blocks = 8
+    const split = (value: Value): Value => Transpose(Reshape(value, integers(0, blocks, -1)), [1, 0, 2])
+    const sums = FusedMatMul(split(x), split(weight), { transB: 1 }) // (blocks, R, out)
+    return Add(ReduceSum(sums, [0], { keepdims: 0 }), bias)
   },
   geluTanh: (x) => serve.geluTanh(x),
   silu: (x) => plain.silu(x),

@@ -10,7 +10,7 @@ import { constant, graph, input, integers, lastAxis, scalar, type Graph, type In
 import { Add, Concat, Cos, Expand, Gather, Mul, Reshape, Sin, Split, Squeeze, Sub, Transpose, Unsqueeze } from '../graph/ops.ts'
 import { Scope, type WeightStorage } from '../graph/scope.ts'
 import { ConfigReader, type ConfigFields } from './config-reader.ts'
-import { affine, linear } from './layers.ts'
+import { affine, linear, overRows } from './layers.ts'
 import { lowerings, type Attention, type Lowering, type LoweringName } from './lowering.ts'
 import { exp32 } from './single-precision.ts'
 
@@ -389,7 +389,10 @@ export function timestepEmbedding(
   const frequencies = timestepFrequencies(frequencyShift)
   const angles = Mul(Unsqueeze(timestep, [timestep.shape.length]), constant('float32', [frequencies.length], frequencies)) // (…, 128)
   const sinusoids = Concat([Cos(angles), Sin(angles)], { axis: -1 }) // (…, 256)
-  return linear(scope.at('linear_2'), ops.silu(linear(scope.at('linear_1'), sinusoids, width)), width)
+  const first = scope.at('linear_1')
+  const [weight, bias] = [first.parameter('weight', [width, frequencyWidth]), first.parameter('bias', [width])]
+  const hidden = overRows(first, sinusoids, (rows) => ops.cancellingProduct(rows, weight, bias))
+  return linear(scope.at('linear_2'), ops.silu(hidden), width)
 }
 
 /** Height, width and aspect ratio, a third of the width each: (R, D). */
