@@ -85,7 +85,7 @@ const plain: Lowering = {
     const mixed = MatMul(weights, Transpose(split(value), [0, 2, 1, 3])) // (B, H, S, d)
     return Reshape(Transpose(mixed, [0, 2, 1, 3]), integers(0, 0, heads * headWidth))
   },
-  cancellingProduct: serve.cancellingProduct,
+  cancellingProduct: (x, weight, bias) => serve.cancellingProduct(x, weight, bias),
   geluTanh: (x) => {
     const cubic = Mul(Mul(x, x), Mul(x, scalar(0.044715)))
     const inner = Mul(Add(x, cubic), scalar(Math.sqrt(2 / Math.PI)))
