@@ -52,7 +52,7 @@ module.exports = {
     only('engine', 'models', 'diffusion', 'text', 'weights', 'graph', 'training', 'config.ts', 'byte-lru.ts'),
     only('storage', 'config.ts'),
     only('generation', 'engine', 'storage', 'diffusion', 'config.ts'),
-    only('datasets', 'storage', 'training', 'config.ts'),
+    only('datasets', 'storage', 'training', 'diffusion', 'config.ts'),
     only('fine-tuning', 'engine', 'storage', 'datasets', 'training', 'diffusion', 'config.ts'),
     only('http', 'generation', 'datasets', 'fine-tuning', 'sdk', 'config.ts'),
     only('sdk'),

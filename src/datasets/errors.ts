@@ -12,16 +12,17 @@ export type DatasetErrorCode =
   | DatasetFailureCode
 
 /** Why a whole dataset was given up; stored with it. */
-export type DatasetFailureCode =
-  | 'unknown_archive' // its first bytes are those of no archive that is read here
-  | 'invalid_archive' // damaged, or not what it says it is
-  | 'archive_bomb'
-  | 'too_large'
-  | 'too_many_files'
-  | 'no_pictures'
-  | 'bad_files' // and it was asked to fail with any
-  | 'interrupted' // the server stopped while it came
-  | 'server_failed'
+export const datasetFailureCodes = [
+  'unknown_archive', // its first bytes are those of no archive that is read here
+  'invalid_archive', // damaged, or not what it says it is
+  'archive_bomb',
+  'too_large',
+  'too_many_files',
+  'no_pictures',
+  'interrupted', // it broke off while it came
+  'server_failed',
+] as const
+export type DatasetFailureCode = (typeof datasetFailureCodes)[number]
 
 export class DatasetError extends Error {
   override readonly name = 'DatasetError'

@@ -5,11 +5,11 @@ import { folderEntries } from './folder-entries.ts'
 import type { LabelSource } from './join.ts'
 import { defaultLimits, type DatasetLimits } from './limits.ts'
 import { inPlace } from './picture-files.ts'
-import { readEntries, type Reading } from './read.ts'
+import { readEntries, type Reading } from './read-entries.ts'
 
 export type { CheckedItem } from './join.ts'
 export type { Problem } from './problems.ts'
-export type { Reading } from './read.ts'
+export type { Reading } from './read-entries.ts'
 
 /**
  * @param folder of pictures, captions and metadata, as `GET /openapi.yaml` describes datasets

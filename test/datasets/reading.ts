@@ -8,7 +8,7 @@ import type { CheckedItem, LabelSource } from '../../src/datasets/join.ts'
 import { defaultLimits, type DatasetLimits } from '../../src/datasets/limits.ts'
 import { copiedInto } from '../../src/datasets/picture-files.ts'
 import type { Problem } from '../../src/datasets/problems.ts'
-import { readEntries, type Reading } from '../../src/datasets/read.ts'
+import { readEntries, type Reading } from '../../src/datasets/read-entries.ts'
 import { readFolder } from '../../src/datasets/scan.ts'
 
 export interface Read {

@@ -40,7 +40,7 @@ export async function* readEntries(
   entries: AsyncIterable<Entry>,
   options: ReadOptions,
 ): AsyncGenerator<Reading, void, undefined> {
-  const reader = new DatasetReader(options)
+  const reader = new EntryReader(options)
   try {
     for await (const entry of entries) {
       for (const found of await reader.read(entry)) yield { kind: 'problem', problem: found }
@@ -59,7 +59,7 @@ export async function* readEntries(
   for (const item of items) yield { kind: 'item', item }
 }
 
-class DatasetReader {
+class EntryReader {
   files = 0
   bytes = 0
   readonly #options: ReadOptions

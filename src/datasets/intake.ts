@@ -1,0 +1,241 @@
+/** How a dataset comes in: its upload is received, its files are checked, one dataset after the other, and what breaks off is cleared away. */
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import type { Logger } from 'pino'
+import { archiveEntries } from './archive.ts'
+import type { Dataset, DatasetFailure } from './dataset.ts'
+import { DatasetError, datasetFailureCodes, messageOf } from './errors.ts'
+import { folderEntries } from './folder-entries.ts'
+import type { LabelSource } from './join.ts'
+import type { DatasetLimits } from './limits.ts'
+import { copiedInto } from './picture-files.ts'
+import type { DatasetReader } from './reader.ts'
+import { findServerFolder } from './server-folder.ts'
+import type { DatasetStore, NewDataset } from './store.ts'
+import { checkUploadSize, receiveUpload } from './upload.ts'
+import { validate } from './validate.ts'
+
+export interface UploadSource {
+  readonly stream: Readable
+  /** Where the client has said so. */
+  readonly expectedBytes?: number | undefined
+  /** Ends the upload; nothing of it stays. */
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface IntakeOptions {
+  /** Each dataset has a folder of its id's name in it. */
+  readonly root: string
+  readonly foldersRoot: string
+  readonly limits: DatasetLimits
+  readonly store: DatasetStore
+  readonly reader: DatasetReader
+  readonly log: Logger
+}
+
+interface Work {
+  readonly stop: AbortController
+  /** Never rejects. */
+  readonly done: Promise<unknown>
+}
+
+const tellEveryMs = 1000
+
+export class Intake {
+  readonly #options: IntakeOptions
+  readonly #closing = new AbortController()
+  readonly #atWork = new Map<string, Work>()
+  /** One is checked after the other: each takes what the processor has. */
+  #turn: Promise<void> = Promise.resolve()
+
+  constructor(options: IntakeOptions) {
+    this.#options = options
+  }
+
+  /** What an earlier process left: goes on with what has come, and removes the files that belong to nothing. */
+  async takeUp(): Promise<void> {
+    const { root, store, log } = this.#options
+    await mkdir(root, { recursive: true, mode: 0o700 })
+    const again = await store.recover()
+    const known = await store.withFiles()
+    for (const name of await readdir(root)) {
+      if (again.includes(name)) continue
+      if (known.has(name)) {
+        await this.#removeWithin(name, 'upload', 'unchecked')
+        continue
+      }
+      log.info({ folder: name }, 'removing what is left of a dataset that broke off or was deleted')
+      await this.removeFiles(name)
+    }
+    for (const id of again) this.#startCheck(id)
+  }
+
+  /**
+   * @returns the new dataset's id, once all bytes are there
+   * @throws {DatasetError} `unknown_archive`, `too_large`, `interrupted`, `shutting_down`; then nothing of it stays
+   */
+  async receive(wish: { name: string; labels: LabelSource }, source: UploadSource): Promise<string> {
+    // It may break off before anybody reads it; who does then is told.
+    source.stream.on('error', () => undefined)
+    this.#refuseWhenClosing()
+    const { store, limits } = this.#options
+    const { expectedBytes } = source
+    if (expectedBytes !== undefined) checkUploadSize(expectedBytes, limits)
+    const { id } = await store.create({ ...wish, source: { kind: 'upload', expectedBytes } })
+    const stop = new AbortController()
+    const receiving = this.#receive(id, source, stop.signal)
+    this.#atWork.set(id, { stop, done: receiving.catch(() => undefined) })
+    try {
+      await receiving
+    } catch (error) {
+      this.#atWork.delete(id)
+      await store.remove(id, async () => false)
+      await this.removeFiles(id)
+      this.#refuseWhenClosing()
+      if (error instanceof DatasetError || isOfTheSystem(error)) throw error
+      const message = `expected the whole archive, got a part of it (${messageOf(error)})`
+      throw new DatasetError('interrupted', message, { cause: error })
+    }
+    this.#startCheck(id)
+    return id
+  }
+
+  /** @throws {DatasetError} `shutting_down` */
+  async copy(wish: NewDataset): Promise<Dataset> {
+    this.#refuseWhenClosing()
+    const dataset = await this.#options.store.create(wish)
+    this.#startCheck(dataset.id)
+    return dataset
+  }
+
+  /** @returns whether anything was at work on it, which has ended now */
+  async stop(id: string): Promise<boolean> {
+    const work = this.#atWork.get(id)
+    work?.stop.abort()
+    await work?.done
+    return work !== undefined
+  }
+
+  async removeFiles(id: string): Promise<void> {
+    await rm(this.#folderOf(id), { recursive: true, force: true })
+  }
+
+  /** Once nothing is at work on it. Rejects with the signal's reason. */
+  async settled(id: string, signal: AbortSignal | undefined): Promise<void> {
+    const aborted = Promise.withResolvers<never>()
+    // Nobody may be waiting for it.
+    aborted.promise.catch(() => undefined)
+    const abort = () => aborted.reject(signal?.reason as Error)
+    if (signal?.aborted) abort()
+    else signal?.addEventListener('abort', abort, { once: true })
+    try {
+      for (let work = this.#atWork.get(id); work; work = this.#atWork.get(id))
+        await Promise.race([work.done, aborted.promise])
+    } finally {
+      signal?.removeEventListener('abort', abort)
+    }
+  }
+
+  /** A check begins anew at the next start; an upload is lost. */
+  async close(): Promise<void> {
+    this.#closing.abort()
+    await Promise.all([...this.#atWork.values()].map(({ done }) => done))
+  }
+
+  async #receive(id: string, { stream, signal }: UploadSource, stop: AbortSignal): Promise<void> {
+    const { store, limits } = this.#options
+    let toldAt = performance.now()
+    let told: Promise<void> = Promise.resolve()
+    const onBytes = (bytes: number) => {
+      if (performance.now() - toldAt < tellEveryMs) return
+      toldAt = performance.now()
+      told = told.then(() => store.received(id, bytes))
+      // The next write to the row meets whatever this one met.
+      told.catch(() => undefined)
+    }
+    await mkdir(this.#folderOf(id), { recursive: true, mode: 0o700 })
+    const signals = [stop, this.#closing.signal, ...(signal ? [signal] : [])]
+    const options = { limits, onBytes, signal: AbortSignal.any(signals) }
+    const bytes = await receiveUpload(stream, this.#uploadOf(id), options)
+    await told
+    await store.arrived(id, bytes)
+  }
+
+  #startCheck(id: string): void {
+    const { log } = this.#options
+    const stop = new AbortController()
+    const signal = AbortSignal.any([stop.signal, this.#closing.signal])
+    const done = this.#turn
+      .then(() => this.#checkOrFail(id, signal))
+      .catch((error: unknown) =>
+        log.error({ err: error, datasetId: id }, 'cannot write what became of a dataset'),
+      )
+      .finally(() => this.#atWork.delete(id))
+    this.#turn = done
+    this.#atWork.set(id, { stop, done })
+  }
+
+  async #checkOrFail(id: string, signal: AbortSignal): Promise<void> {
+    const { store, log } = this.#options
+    try {
+      await this.#check(id, signal)
+    } catch (error) {
+      // Deleted, or to be taken up at the next start.
+      if (signal.aborted) return
+      const failure = failureOf(error)
+      if (failure.code === 'server_failed') log.error({ err: error, datasetId: id }, 'cannot check a dataset')
+      else log.info({ datasetId: id, failure }, 'dataset failed')
+      await store.fail(id, failure)
+      await this.removeFiles(id)
+    }
+  }
+
+  async #check(id: string, signal: AbortSignal): Promise<void> {
+    const { reader, store, limits, foldersRoot, log } = this.#options
+    const dataset = await reader.get(id)
+    signal.throwIfAborted()
+    if (!dataset) return
+    const folder = this.#folderOf(id)
+    await this.#removeWithin(id, 'pictures', 'unchecked')
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    await store.beginAttempt(id)
+    const { source, labels } = dataset
+    const entries =
+      source.kind === 'upload'
+        ? archiveEntries(this.#uploadOf(id), limits)
+        : folderEntries((await findServerFolder(foldersRoot, source.folder)).real)
+    const counts = await validate(id, entries, store, { files: copiedInto(folder), limits, labels, signal })
+    await store.succeed(id, counts)
+    await this.#removeWithin(id, 'upload', 'unchecked')
+    log.info({ datasetId: id, ...counts }, 'dataset ready')
+  }
+
+  async #removeWithin(id: string, ...names: readonly string[]): Promise<void> {
+    for (const name of names) await rm(join(this.#folderOf(id), name), { recursive: true, force: true })
+  }
+
+  #refuseWhenClosing(): void {
+    if (this.#closing.signal.aborted)
+      throw new DatasetError('shutting_down', 'the server is shutting down; send it again')
+  }
+
+  #folderOf(id: string): string {
+    return join(this.#options.root, id)
+  }
+
+  #uploadOf(id: string): string {
+    return join(this.#folderOf(id), 'upload')
+  }
+}
+
+function failureOf(error: unknown): DatasetFailure {
+  if (error instanceof DatasetError) {
+    const code = datasetFailureCodes.find((known) => known === error.code)
+    return { code: code ?? 'server_failed', message: error.message }
+  }
+  return { code: 'server_failed', message: 'its files could not be read or written; the log has the details' }
+}
+
+/** A full disk and the like, which are not the client's doing. */
+const isOfTheSystem = (error: unknown): boolean => error instanceof Error && 'syscall' in error

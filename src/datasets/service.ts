@@ -1,0 +1,189 @@
+/** One dataset's life, as its callers see it: received, checked, looked at, edited, given to a job, deleted. */
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import type { Logger } from 'pino'
+import type { Transaction } from '../storage/database.ts'
+import type { Storage } from '../storage/storage.ts'
+import { writeManifest } from '../training/data/manifest.ts'
+import type { Dataset, DatasetItem, DatasetProblem, DatasetSummary, ItemChanges } from './dataset.ts'
+import { DatasetError } from './errors.ts'
+import { Intake, type UploadSource } from './intake.ts'
+import type { LabelSource } from './join.ts'
+import { defaultLimits, type DatasetLimits } from './limits.ts'
+import { pictureFile } from './picture-files.ts'
+import { thumbnail } from './pictures.ts'
+import {
+  DatasetReader,
+  type BucketCount,
+  type ItemFilters,
+  type LabelCount,
+  type Page,
+  type PageOptions,
+} from './reader.ts'
+import { findServerFolder } from './server-folder.ts'
+import { datasetNotFound, DatasetStore, itemNotFound, notReady, requireReady, type InUse } from './store.ts'
+
+export type { UploadSource } from './intake.ts'
+export type { Page, PageOptions, ItemFilters, LabelCount, BucketCount } from './reader.ts'
+
+export interface DatasetWish {
+  readonly name: string
+  /** `auto` unless told. */
+  readonly labels?: LabelSource | undefined
+}
+
+export interface DatasetService {
+  /**
+   * Resolves when all bytes are there and their check begins.
+   * @throws {DatasetError} `unknown_archive`, `too_large`, `interrupted`, `shutting_down`, `invalid_text`; then nothing of it stays
+   */
+  upload(wish: DatasetWish, source: UploadSource): Promise<Dataset>
+  /** @throws {DatasetError} `folder_not_allowed`, `shutting_down`, `invalid_text` */
+  fromFolder(wish: DatasetWish & { readonly folder: string }): Promise<Dataset>
+  get(id: string): Promise<Dataset | undefined>
+  /** Newest first. @throws {DatasetError} `invalid_cursor` */
+  list(options?: PageOptions): Promise<Page<Dataset>>
+  /** Of its pictures, the most frequent first. */
+  labels(id: string, limit?: number): Promise<readonly LabelCount[]>
+  /** How its pictures fall into the buckets of a resolution. @throws {RangeError} for one that has none */
+  buckets(id: string, resolution: number): Promise<readonly BucketCount[]>
+  /** @throws {DatasetError} `not_found`, `invalid_cursor` */
+  items(id: string, filters?: ItemFilters): Promise<Page<DatasetItem>>
+  /** @throws {DatasetError} `not_found`, `invalid_cursor` */
+  problems(id: string, options?: PageOptions): Promise<Page<DatasetProblem>>
+  item(id: string, itemId: string): Promise<DatasetItem | undefined>
+  /** @throws {DatasetError} `not_found`, `item_not_found`, `not_ready`, `invalid_text` */
+  changeItem(id: string, itemId: string, changes: ItemChanges): Promise<DatasetItem>
+  /** The picture's own bytes. @throws {DatasetError} `item_not_found` */
+  openPicture(item: DatasetItem): Promise<Readable>
+  /** A WebP no larger than this, upright. */
+  thumbnail(item: DatasetItem, maxSide: number): Promise<Buffer>
+  /**
+   * Ends what is still at work on it, and removes it with its files.
+   * @returns whether there was one
+   * @throws {DatasetError} `in_use`
+   */
+  delete(id: string): Promise<boolean>
+  /**
+   * For whoever begins to work with a dataset: as long as the transaction lasts it cannot be deleted.
+   * @throws {DatasetError} `not_found`, `not_ready`
+   */
+  requireReady(transaction: Transaction, id: string): Promise<void>
+  /**
+   * Writes all of its pictures as they are now, as JSON Lines of `TrainingItem`, in the order of their paths.
+   * @throws {DatasetError} `not_found`, `not_ready`
+   */
+  snapshot(id: string, file: string): Promise<DatasetSummary>
+  /** Once nothing is at work on it. Rejects with the signal's reason. */
+  settled(id: string, options?: { signal?: AbortSignal | undefined }): Promise<Dataset | undefined>
+  /** Stops what is at work. A check begins anew at the next start; an upload is lost. */
+  close(): Promise<void>
+}
+
+export interface DatasetServiceOptions {
+  readonly storage: Storage
+  readonly log: Logger
+  /** Datasets lie below it, each in a folder of its id's name. */
+  readonly dataDir: string
+  /** Where folders of the server may be; empty where none may. */
+  readonly foldersRoot: string
+  readonly limits?: Partial<DatasetLimits>
+  /** Whether anything works with a dataset, which then is not deleted. */
+  readonly inUse?: InUse
+}
+
+/**
+ * Takes up what an earlier process left and returns the service.
+ * The caller's storage must be open in this process alone.
+ */
+export async function startDatasetService(options: DatasetServiceOptions): Promise<DatasetService> {
+  const { storage, log, foldersRoot, inUse = async () => false } = options
+  const root = join(options.dataDir, 'datasets')
+  const limits = { ...defaultLimits, ...options.limits }
+  const store = new DatasetStore(storage)
+  const reader = new DatasetReader(storage)
+  const intake = new Intake({ root, foldersRoot, limits, store, reader, log })
+  await intake.takeUp()
+  const folderOf = (id: string) => join(root, id)
+
+  async function expectDataset(id: string): Promise<Dataset> {
+    const dataset = await reader.get(id)
+    if (!dataset) throw datasetNotFound(id)
+    return dataset
+  }
+
+  return {
+    async upload({ name, labels = 'auto' }, source) {
+      checkTexts({ name })
+      return expectDataset(await intake.receive({ name, labels }, source))
+    },
+    async fromFolder({ name, folder, labels = 'auto' }) {
+      checkTexts({ name, folder })
+      const { below } = await findServerFolder(foldersRoot, folder)
+      return intake.copy({ name, labels, source: { kind: 'folder', folder: below } })
+    },
+    get: (id) => reader.get(id),
+    list: (page = {}) => reader.list(page),
+    labels: (id, limit = 1000) => reader.labels(id, limit),
+    buckets: (id, resolution) => reader.buckets(id, resolution),
+    async items(id, filters = {}) {
+      await expectDataset(id)
+      return reader.items(id, filters)
+    },
+    async problems(id, page = {}) {
+      await expectDataset(id)
+      return reader.problems(id, page)
+    },
+    item: (id, itemId) => reader.item(id, itemId),
+    async changeItem(id, itemId, changes) {
+      checkTexts({ captions: changes.captions?.join('\n'), label: changes.label ?? undefined })
+      await store.changeItem(id, itemId, changes)
+      const item = await reader.item(id, itemId)
+      if (!item) throw itemNotFound(itemId)
+      return item
+    },
+    async openPicture({ datasetId, id, sha256, format }) {
+      try {
+        const handle = await open(pictureFile(folderOf(datasetId), sha256, format), 'r')
+        return handle.createReadStream()
+      } catch (error) {
+        // Deleted since it was looked up.
+        throw (await reader.item(datasetId, id)) ? error : itemNotFound(id)
+      }
+    },
+    thumbnail: ({ datasetId, sha256, format }, maxSide) =>
+      thumbnail(pictureFile(folderOf(datasetId), sha256, format), maxSide, limits.maxPixels),
+    async delete(id) {
+      const wasAtWork = await intake.stop(id)
+      const wasThere = await store.remove(id, inUse)
+      await intake.removeFiles(id)
+      return wasThere || wasAtWork
+    },
+    requireReady,
+    async snapshot(id, file) {
+      const dataset = await expectDataset(id)
+      if (dataset.state !== 'ready') throw notReady(dataset.state)
+      const { captioned, labelled, scored, leftOut } = dataset.counts
+      const items = await writeManifest(file, reader.trainingItems(id, folderOf(id)))
+      return { items, captioned, labelled, scored, leftOut, labels: await reader.countLabels(id) }
+    },
+    async settled(id, { signal } = {}) {
+      await intake.settled(id, signal)
+      return reader.get(id)
+    },
+    close: () => intake.close(),
+  }
+}
+
+/** PostgreSQL's text holds every Unicode string but for U+0000, and half a surrogate pair is no Unicode. */
+function checkTexts(texts: Readonly<Record<string, string | undefined>>): void {
+  for (const [parameter, text] of Object.entries(texts)) {
+    if (text === undefined || (text.isWellFormed() && !text.includes('\0'))) continue
+    throw new DatasetError(
+      'invalid_text',
+      `${parameter}: expected Unicode text without U+0000 and without unpaired surrogates`,
+      { parameter },
+    )
+  }
+}
