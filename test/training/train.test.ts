@@ -1,0 +1,89 @@
+import { readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { checkpointsOf, differing, ofType, run, smallJob, stateOf } from './small-run.ts'
+
+test('a job in two stages trains, tells what it does, and leaves its checkpoints', async () => {
+  const job = await smallJob()
+  const { events, outcome } = await run(job)
+  expect(outcome).toEqual({ kind: 'succeeded' })
+  expect(ofType(events, 'step').map(({ stage, step }) => [stage, step])).toEqual([
+    [0, 1],
+    [0, 2],
+    [0, 3],
+    [1, 1],
+    [1, 2],
+  ])
+  for (const { loss, gradientNorm, imagesPerSecond, etaMs } of ofType(events, 'step')) {
+    expect(loss).toBeGreaterThan(0)
+    expect(gradientNorm).toBeGreaterThan(0)
+    expect(imagesPerSecond).toBeGreaterThan(0)
+    expect(etaMs).toBeGreaterThanOrEqual(0)
+  }
+  expect(ofType(events, 'step').at(-1)!.etaMs).toBe(0)
+  expect(ofType(events, 'stage_started')).toEqual([
+    { type: 'stage_started', stage: 0, kind: 'align', microBatch: 4 },
+    { type: 'stage_started', stage: 1, kind: 'aesthetic', microBatch: 4 },
+  ])
+  const reports = ofType(events, 'stage_finished')
+  expect(reports.map(({ steps, pictures, heldOut }) => [steps, pictures, heldOut?.pictures])).toEqual([
+    [3, 10, 2],
+    [2, 10, 2],
+  ])
+  for (const { largestChange, heldOut } of reports) {
+    expect(largestChange.relative).toBeGreaterThan(0)
+    expect(heldOut!.lossAfter).not.toBe(heldOut!.lossBefore)
+  }
+  // A stage begins with what the one before it has left.
+  expect(await checkpointsOf(job)).toEqual(['00-000002', '00-000003', '01-000001', '01-000002'])
+  expect(JSON.parse(await readFile(join(job.folder, 'plan.json'), 'utf8'))).toEqual({
+    version: 1,
+    microBatches: { 0: 4, 1: 4 },
+  })
+})
+
+test('a run that is left at any yield ends with the same bits as one that is not', async () => {
+  const job = await smallJob()
+  const whole = await run(job)
+  const expected = stateOf(job, '01-000002')
+  let random = 1
+  for (let round = 0; round < 2; round++) {
+    await rm(job.folder, { recursive: true })
+    let runs = 0
+    for (;;) {
+      random = (random * 48271) % 0x7fffffff
+      const leaveAt = Math.floor((random / 0x7fffffff) * whole.units.length * (runs < 6 ? 0.6 : 2))
+      const { outcome } = await run(job, { leaveAt })
+      runs += 1
+      if (outcome) break
+    }
+    expect(runs).toBeGreaterThan(1)
+    const state = stateOf(job, '01-000002')
+    expect(differing(state, expected)).toEqual([])
+  }
+})
+
+test('a pause saves the last finished step and is gone on with', async () => {
+  // Four micro-batches in each step, so that it comes in the middle of one.
+  const job = await smallJob({ checkpointEvery: 100, maxMicroStepMs: 0 })
+  await run(job)
+  const expected = stateOf(job, '01-000002')
+  await rm(job.folder, { recursive: true })
+  const pause = new AbortController()
+  const paused = await run(job, {
+    host: { pause: pause.signal },
+    between: (_unit, { events }) => {
+      if (ofType(events, 'step').length === 2) pause.abort()
+    },
+  })
+  expect(paused.outcome).toEqual({ kind: 'paused' })
+  expect(await checkpointsOf(job)).toEqual(['00-000002'])
+  const { outcome, events } = await run(job)
+  expect(outcome).toEqual({ kind: 'succeeded' })
+  expect(ofType(events, 'step').map(({ stage, step }) => [stage, step])).toEqual([
+    [0, 3],
+    [1, 1],
+    [1, 2],
+  ])
+  expect(differing(stateOf(job, '01-000002'), expected)).toEqual([])
+})
