@@ -4,3 +4,9 @@ export class TrainingDataError extends Error {
 }
 
 export const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
+
+/** @throws {TrainingDataError} so that nothing that overflowed is cached */
+export function requireFinite(numbers: Float32Array, what: string): void {
+  if (!numbers.every(Number.isFinite))
+    throw new TrainingDataError(`${what}: expected finite numbers of the encoder`)
+}

@@ -77,30 +77,39 @@ export class LatentBatches implements Batches {
   ahead(rows: readonly DrawnRow[]): void {
     for (const row of rows) {
       this.#options.latents.ahead(row.picture)
-      const text = this.#textOf(row)
-      if (text !== undefined && !this.#options.stage.trainTextEncoder) this.#options.texts.ahead(text)
+      const text = this.#isToldOfText() ? this.#textOf(row) : undefined
+      if (text !== undefined) this.#options.texts.ahead(text)
     }
   }
 
   async *prepare(rows: Iterable<DrawnRow>): AsyncGenerator<Progress> {
-    const { latents, texts, stage } = this.#options
+    const { latents, texts } = this.#options
     const pictures = new Set<StagePicture>()
-    const captions = new Set<string>()
+    // Who is left out is drawn anew at every use: the empty text is needed sooner or later.
+    const captions = new Set(this.#isToldOfText() ? [''] : [])
+    let seen = 0
     for (const row of rows) {
       pictures.add(row.picture)
-      const text = this.#textOf(row)
-      if (text !== undefined && !stage.trainTextEncoder) captions.add(text)
+      const text = this.#isToldOfText() ? this.#textOf(row) : undefined
+      if (text !== undefined) captions.add(text)
+      if (++seen % checkedAtOnce === 0) yield { done: 0, of: pictures.size + captions.size }
     }
-    const missingPictures: StagePicture[] = []
-    for (const picture of pictures) if (!(await latents.has(picture))) missingPictures.push(picture)
-    const missingCaptions: string[] = []
-    for (const caption of captions) if (!(await texts.has(caption))) missingCaptions.push(caption)
-    const of = missingPictures.length + missingCaptions.length
+    const of = pictures.size + captions.size
     let done = 0
-    for await (const _ of latents.encodeAll(missingPictures)) yield { done: ++done, of }
-    for (const caption of missingCaptions) {
-      await texts.get(caption)
-      yield { done: ++done, of }
+    for (const chunk of chunksOf(pictures)) {
+      const missing = await missingOf(latents, chunk)
+      done += chunk.length - missing.length
+      yield { done, of }
+      for await (const _ of latents.encodeAll(missing)) yield { done: ++done, of }
+    }
+    for (const chunk of chunksOf(captions)) {
+      const missing = await missingOf(texts, chunk)
+      done += chunk.length - missing.length
+      yield { done, of }
+      for (const caption of missing) {
+        await texts.get(caption)
+        yield { done: ++done, of }
+      }
     }
   }
 
@@ -180,7 +189,7 @@ export class LatentBatches implements Batches {
     const { texts, layout } = this.#options
     const D = layout.captionWidth
     const encoded = []
-    for (const row of rows) encoded.push(await texts.get(this.#textOf(row) ?? ''))
+    for (const row of rows) encoded.push(await texts.get(this.#textOf(row)))
     const { T, mask } = maskOf(encoded.map(({ ids }) => ids.length))
     const text = new Float32Array(rows.length * T * D)
     for (const [row, { hidden }] of encoded.entries()) text.set(hidden, row * T * D)
@@ -188,24 +197,40 @@ export class LatentBatches implements Batches {
   }
 
   #idFeeds(rows: readonly DrawnRow[]): Record<string, Tensor> {
-    const tokens = rows.map((row) => this.#options.texts.tokens(this.#textOf(row) ?? ''))
+    const tokens = rows.map((row) => this.#options.texts.tokens(this.#textOf(row)))
     const { T, mask } = maskOf(tokens.map(({ length }) => length))
     const ids = new Int32Array(rows.length * T) // T5's padding is token 0
     for (const [row, own] of tokens.entries()) ids.set(own, row * T)
     return { ids: int32(ids, rows.length, T), mask }
   }
 
-  /** Undefined where the transformer is not told of text at all. */
-  #textOf({ caption, dropped }: DrawnRow): string | undefined {
-    switch (this.#options.stage.condition) {
-      case 'text':
-        return dropped ? '' : caption
-      case 'none':
-        return ''
-      case 'class':
-        return undefined
-    }
+  /** What of text the transformer is told, if anything, comes from the cache. */
+  #isToldOfText(): boolean {
+    const { condition, trainTextEncoder } = this.#options.stage
+    return condition !== 'class' && !trainTextEncoder
   }
+
+  #textOf({ caption, dropped }: DrawnRow): string {
+    return dropped || this.#options.stage.condition === 'none' ? '' : caption
+  }
+}
+
+/** How many are looked up in a cache between two turns. */
+const checkedAtOnce = 256
+
+function chunksOf<T>(all: Iterable<T>): readonly (readonly T[])[] {
+  const list = [...all]
+  return Array.from({ length: Math.ceil(list.length / checkedAtOnce) }, (_, i) =>
+    list.slice(i * checkedAtOnce, (i + 1) * checkedAtOnce),
+  )
+}
+
+async function missingOf<T>(
+  cache: { has(one: T): Promise<boolean> },
+  wanted: readonly T[],
+): Promise<readonly T[]> {
+  const there = await Promise.all(wanted.map((one) => cache.has(one)))
+  return wanted.filter((_, index) => !there[index])
 }
 
 function maskOf(lengths: readonly number[]): { readonly T: number; readonly mask: Tensor } {

@@ -9,6 +9,7 @@ import type { Bucket } from '../../diffusion/buckets.ts'
 import type { Tensor } from '../host.ts'
 import type { TrainingItem } from '../job.ts'
 import { ArrayCache, type CacheKey } from './array-cache.ts'
+import { requireFinite } from './errors.ts'
 import { KeptLoads } from './kept-loads.ts'
 import { preparation, readPicture, toPlanes } from './pictures.ts'
 
@@ -96,6 +97,7 @@ export class LatentCache {
     const data = new Float32Array(2 * mean.length)
     data.set(mean)
     data.set(logvar, mean.length)
+    requireFinite(data, `picture ${picture.item.id} (${picture.item.file}), latents`)
     await this.#files.write(this.#keyOf(picture), { dims: this.#dimsOf(picture), data })
     const posterior = posteriorOf(data)
     this.#kept.set(picture, posterior)

@@ -3,10 +3,12 @@
  * the padding. They stay float32, so that a job does not depend on what was cached before it.
  */
 import { join } from 'node:path'
+import { ByteLru } from '../../byte-lru.ts'
 import { maxPromptTokens } from '../../models/components.ts'
 import type { Tokenizer } from '../../text/tokenizer.ts'
 import type { Tensor } from '../host.ts'
 import { ArrayCache, type CacheKey } from './array-cache.ts'
+import { requireFinite } from './errors.ts'
 import { KeptLoads } from './kept-loads.ts'
 
 export interface EncodedText {
@@ -28,10 +30,17 @@ export interface TextCacheOptions {
   readonly memoryBytes: number
 }
 
+/** What may be kept of the tokens of captions. */
+const tokenBytes = 2 ** 24
+
 export class TextCache {
   readonly #options: TextCacheOptions
   readonly #files: ArrayCache
   readonly #kept: KeptLoads<string, EncodedText>
+  readonly #tokens = new ByteLru<string, Int32Array<ArrayBuffer>>(
+    tokenBytes,
+    (text, ids) => 2 * text.length + ids.byteLength,
+  )
 
   constructor(options: TextCacheOptions) {
     this.#options = options
@@ -64,8 +73,12 @@ export class TextCache {
 
   /** @returns the text's tokens without padding (T) */
   tokens(text: string): Int32Array<ArrayBuffer> {
+    const known = this.#tokens.get(text)
+    if (known) return known
     const { ids, length } = this.#options.tokenizer.encode(text, maxPromptTokens)
-    return ids.slice(0, length)
+    const tokens = ids.slice(0, length)
+    this.#tokens.set(text, tokens)
+    return tokens
   }
 
   async #encode(text: string): Promise<EncodedText> {
@@ -75,6 +88,7 @@ export class TextCache {
       { dtype: 'int32', data: ids, dims },
       { dtype: 'float32', data: new Float32Array(ids.length).fill(1), dims },
     )
+    requireFinite(hidden, `caption ${JSON.stringify(text)}, embedding`)
     const encoded = { ids, hidden: hidden.slice() }
     await this.#files.write(this.#keyOf(ids), { dims: this.#dimsOf(ids), data: encoded.hidden })
     this.#kept.set(text, encoded)
