@@ -65,7 +65,7 @@ async function start(options: DeviceOptions): Promise<void> {
     jobs: new Jobs({ background: loop.background, trainer, provider, tell }),
     errands: new Errands({ loop, device: opened, trainer, tell }),
   }
-  tell({ type: 'costs', costs: Object.fromEntries([...books].map(([model, book]) => [model, book.costs])) })
+  loop.tellCosts()
   tell({ type: 'ready', models: residency.infos })
   await loop.run()
 }

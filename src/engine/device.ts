@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Costs } from './costs.ts'
+import { DeviceTalks, type JobHandlers, type OrderMessage } from './device-talks.ts'
 import {
   EngineError,
   type ChildMessage,
@@ -15,6 +16,8 @@ import {
   type ModelInfo,
   type ParentMessage,
 } from './protocol.ts'
+import type { Errand, ModelFolder, ModelMemory } from './training-protocol.ts'
+import type { TrainingJob, TrainingOutcome } from '../training/job.ts'
 
 const processFile = fileURLToPath(new URL('device-process.ts', import.meta.url))
 
@@ -27,7 +30,15 @@ export type DeviceEvent = { readonly device: string } & (
   | { readonly kind: 'died'; readonly reason: string; readonly requests: number }
 )
 
-/** The device's process died while it held a request. */
+export interface DeviceListeners {
+  readonly onEvent: (event: DeviceEvent) => void
+  /** What the device says to others. */
+  readonly onOrder: (device: Device, message: OrderMessage) => void
+  /** It may do now what it could not before. */
+  readonly onFree: () => void
+}
+
+/** The device's process died while it held a request, a job or an errand. */
 export class DeviceDied extends Error {
   override readonly name = 'DeviceDied'
   readonly device: string
@@ -69,27 +80,41 @@ const idle: DeviceLoad = {
 
 export class Device {
   readonly #options: DeviceOptions
-  readonly #onEvent: (event: DeviceEvent) => void
+  readonly #listeners: DeviceListeners
+  /** What it is to serve, by name, as the pool has it: a process that is started opens these. */
+  readonly #folders: ReadonlyMap<string, string>
+  /** What its process serves. */
+  readonly #served = new Map<string, string>()
+  /** What its process has opened to serve next. */
+  readonly #prepared = new Map<string, string>()
+  readonly #talks: DeviceTalks
   readonly #inFlight = new Map<string, InFlight>()
   #state: DeviceState
   #models: readonly ModelInfo[] = []
   #costs: Readonly<Record<string, Costs>> = {}
+  #memory: Readonly<Record<string, ModelMemory>> = {}
   #load = idle
   #deathsInARow = 0
 
   /**
    * Starts the process and resolves when its first model is loaded.
+   * @param folders where the models lie that it is to serve, by name; they may change
    * @throws {EngineError} device_failed, with the child's own words, when it cannot start the first time
    */
-  static async start(options: DeviceOptions, onEvent: (event: DeviceEvent) => void): Promise<Device> {
+  static async start(
+    options: DeviceOptions,
+    folders: ReadonlyMap<string, string>,
+    listeners: DeviceListeners,
+  ): Promise<Device> {
     const first = Promise.withResolvers<void>()
     let hasStarted = false
-    const device = new Device(options, (event) => {
+    const onEvent = (event: DeviceEvent): void => {
       if (event.kind === 'ready') first.resolve()
       // A device that cannot even start is not started again: the error is all that is told.
       if (event.kind === 'died' && !hasStarted) first.reject(new EngineError('device_failed', event.reason))
-      else onEvent(event)
-    })
+      else listeners.onEvent(event)
+    }
+    const device = new Device(options, folders, { ...listeners, onEvent })
     try {
       await first.promise
       hasStarted = true
@@ -100,9 +125,18 @@ export class Device {
     return device
   }
 
-  private constructor(options: DeviceOptions, onEvent: (event: DeviceEvent) => void) {
+  private constructor(
+    options: DeviceOptions,
+    folders: ReadonlyMap<string, string>,
+    listeners: DeviceListeners,
+  ) {
     this.#options = options
-    this.#onEvent = onEvent
+    this.#folders = folders
+    this.#listeners = listeners
+    this.#talks = new DeviceTalks(
+      (message) => this.send(message),
+      (message) => listeners.onOrder(this, message),
+    )
     this.#state = { kind: 'starting', child: this.#fork() }
   }
 
@@ -127,8 +161,28 @@ export class Device {
     return this.#inFlight.size
   }
 
+  /** Jobs that are at home here. */
+  get jobs(): number {
+    return this.#talks.jobs
+  }
+
+  /** It has nothing to do, and could help another one. */
+  get isFree(): boolean {
+    return this.#state.kind === 'ready' && this.requests === 0 && this.jobs === 0
+  }
+
   costsOf(model: string): Costs | undefined {
     return this.#costs[model]
+  }
+
+  memoryOf(model: string): ModelMemory | undefined {
+    return this.#memory[model]
+  }
+
+  /** Whether a request for the name can be sent here now. */
+  serves(model: string): boolean {
+    const folder = this.#served.get(model)
+    return this.#state.kind === 'ready' && folder !== undefined && folder === this.#folders.get(model)
   }
 
   /** Whether a request with this many image tokens is here already, so that they may share batches. */
@@ -150,24 +204,67 @@ export class Device {
     }: { readonly signal?: AbortSignal | undefined; readonly onProgress?: InFlight['onProgress'] },
   ): Promise<ImageResult> {
     signal?.throwIfAborted()
-    if (this.#state.kind !== 'ready')
-      throw new DeviceDied(this.name, `the device is ${this.#state.kind}`, false)
+    this.#requireReady()
     const { promise, resolve, reject } = Promise.withResolvers<ImageResult>()
     const entry: InFlight = { onProgress, resolve, reject, tokens, isStarted: false }
     const abort = () => {
       if (this.#inFlight.get(request.id) !== entry) return
       this.#inFlight.delete(request.id)
-      this.#send({ type: 'cancel', id: request.id })
+      this.send({ type: 'cancel', id: request.id })
       reject(signal?.reason)
     }
     signal?.addEventListener('abort', abort, { once: true })
     this.#inFlight.set(request.id, entry)
-    this.#send({ type: 'submit', request })
+    this.send({ type: 'submit', request })
     try {
       return await promise
     } finally {
       signal?.removeEventListener('abort', abort)
     }
+  }
+
+  /** @throws {DeviceDied} when the process is not there or dies; {@link EngineError} training_failed */
+  async train(job: TrainingJob, handlers: JobHandlers): Promise<TrainingOutcome> {
+    this.#requireReady()
+    return this.#talks.train(job, handlers)
+  }
+
+  /** Loads a model beside what is served. @throws {DeviceDied}; {@link EngineError} deploy_failed */
+  async prepare(model: ModelFolder): Promise<void> {
+    await this.errand({ kind: 'open', model })
+    this.#prepared.set(model.name, model.folder)
+  }
+
+  /** What was prepared takes its name over; requests that are sent from now on find it. A process that has not prepared it does now. */
+  async putLive({ name, folder }: ModelFolder): Promise<void> {
+    if (this.#state.kind !== 'ready') return
+    if (this.#prepared.get(name) !== folder) await this.prepare({ name, folder })
+    this.#prepared.delete(name)
+    this.#served.set(name, folder)
+    const done = this.errand({ kind: 'put-live', name })
+    this.#listeners.onFree()
+    await done
+  }
+
+  /** What was prepared is not wanted after all. */
+  async discard(name: string): Promise<void> {
+    if (this.#prepared.delete(name)) await this.errand({ kind: 'discard', name })
+  }
+
+  async withdraw(name: string): Promise<void> {
+    if (!this.#served.delete(name)) return
+    await this.errand({ kind: 'withdraw', name })
+  }
+
+  /** @throws {DeviceDied} when the process is not there or dies; {@link EngineError} deploy_failed or export_failed */
+  async errand(errand: Errand): Promise<void> {
+    this.#requireReady()
+    return this.#talks.errand(errand)
+  }
+
+  #requireReady(): void {
+    if (this.#state.kind !== 'ready')
+      throw new DeviceDied(this.name, `the device is ${this.#state.kind}`, false)
   }
 
   /** Ends the process. Requests still in flight reject with device_failed. */
@@ -177,6 +274,7 @@ export class Device {
     for (const { reject } of this.#inFlight.values())
       reject(new EngineError('device_failed', 'the device was closed'))
     this.#inFlight.clear()
+    this.#talks.end(() => new EngineError('device_failed', 'the device was closed'))
     if (previous.kind === 'restarting') clearTimeout(previous.timer)
     if (previous.kind !== 'starting' && previous.kind !== 'ready') return
     const { child } = previous
@@ -188,6 +286,11 @@ export class Device {
   }
 
   #fork(): ChildProcess {
+    const models = Array.from(this.#folders, ([name, folder]) => ({ name, folder }))
+    this.#prepared.clear()
+    this.#served.clear()
+    for (const { name, folder } of models) this.#served.set(name, folder)
+    const options = { ...this.#options, models }
     const child = fork(processFile, [], {
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -206,7 +309,7 @@ export class Device {
     child.on('exit', (code, signal) => {
       this.#died(child, reason ?? `the device process ended with ${signal ?? `status ${code}`}`)
     })
-    child.send({ type: 'start', options: this.#options } satisfies ParentMessage, ignoreSendError)
+    child.send({ type: 'start', options } satisfies ParentMessage, ignoreSendError)
     return child
   }
 
@@ -216,22 +319,35 @@ export class Device {
       return
     switch (message.type) {
       case 'note':
-        this.#onEvent({ kind: 'note', device: this.name, message: message.message })
+        this.#listeners.onEvent({ kind: 'note', device: this.name, message: message.message })
         return
       case 'plan':
-        this.#onEvent({ kind: 'plan', device: this.name, model: message.model, lines: message.lines })
+        this.#listeners.onEvent({
+          kind: 'plan',
+          device: this.name,
+          model: message.model,
+          lines: message.lines,
+        })
         return
       case 'ready':
         this.#state = { kind: 'ready', child }
         this.#models = message.models
         this.#deathsInARow = 0
-        this.#onEvent({ kind: 'ready', device: this.name, pid: child.pid ?? 0, models: message.models })
+        this.#listeners.onEvent({
+          kind: 'ready',
+          device: this.name,
+          pid: child.pid ?? 0,
+          models: message.models,
+        })
+        this.#listeners.onFree()
+        this.#catchUp()
         return
       case 'models':
         this.#models = message.models
         return
       case 'costs':
         this.#costs = message.costs
+        this.#memory = message.memory
         return
       case 'load':
         this.#load = message.load
@@ -245,6 +361,19 @@ export class Device {
       case 'kept':
       case 'assisted':
       case 'errand-ended':
+        this.#talks.hear(message)
+    }
+  }
+
+  /** What changed while the process was starting. */
+  #catchUp(): void {
+    const late = [...this.#folders].filter(([name, folder]) => this.#served.get(name) !== folder)
+    for (const [name, folder] of late) {
+      this.putLive({ name, folder }).catch((error: unknown) => {
+        const reason = error instanceof Error ? error.message : String(error)
+        const message = `it could not open ${name}: ${reason}`
+        this.#listeners.onEvent({ kind: 'note', device: this.name, message })
+      })
     }
   }
 
@@ -278,14 +407,17 @@ export class Device {
       this.#state = { kind: 'starting', child: this.#fork() }
     }, delayMs)
     this.#state = { kind: 'restarting', timer }
-    this.#load = { ...this.#load, backlogMs: 0, batchRows: 0 }
-    this.#onEvent({ kind: 'died', device: this.name, reason, requests: this.#inFlight.size })
+    const training = { ...this.#load.training, job: undefined }
+    this.#load = { ...this.#load, backlogMs: 0, batchRows: 0, training }
+    this.#listeners.onEvent({ kind: 'died', device: this.name, reason, requests: this.#inFlight.size })
     const orphans = [...this.#inFlight.values()]
     this.#inFlight.clear()
     for (const { reject, isStarted } of orphans) reject(new DeviceDied(this.name, reason, isStarted))
+    this.#talks.end((state) => new DeviceDied(this.name, reason, state === 'begun'))
   }
 
-  #send(message: ParentMessage): void {
+  /** To a process that is not there it is lost. */
+  send(message: ParentMessage): void {
     if (this.#state.kind === 'ready') this.#state.child.send(message, ignoreSendError)
   }
 }

@@ -124,7 +124,7 @@ export class Loop {
 
   #modelsChanged(): void {
     this.#options.tell({ type: 'models', models: this.#options.residency.infos })
-    this.#tellCosts()
+    this.tellCosts()
     this.#arrival.resolve()
   }
 
@@ -136,13 +136,18 @@ export class Loop {
       const load: DeviceLoad = { ...this.#requests.load, training: this.background.load }
       this.#options.tell({ type: 'load', load })
     }
-    if (nowMs - this.#toldCostsMs >= costsEveryMs) this.#tellCosts()
+    if (nowMs - this.#toldCostsMs >= costsEveryMs) this.tellCosts()
   }
 
-  #tellCosts(): void {
+  /** What the parent must know before any work is done here. */
+  tellCosts(): void {
     this.#toldCostsMs = performance.now()
     const { residency, books, tell } = this.#options
-    const costs = residency.names.map((name) => [name, books.get(residency.get(name)!.key)!.costs] as const)
-    tell({ type: 'costs', costs: Object.fromEntries(costs) })
+    const served = residency.names.map((name) => [name, residency.get(name)!] as const)
+    tell({
+      type: 'costs',
+      costs: Object.fromEntries(served.map(([name, { key }]) => [name, books.get(key)!.costs])),
+      memory: Object.fromEntries(served.map(([name, { model }]) => [name, model.memory])),
+    })
   }
 }

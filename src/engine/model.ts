@@ -33,7 +33,7 @@ import {
 } from '../models/components.ts'
 import type { Timing } from './denoising.ts'
 import { keptTensor } from './kept-tensor.ts'
-import { memoryInput } from './memory-needs.ts'
+import { denoiseBytesPerRowToken, machineBytes, memoryInput } from './memory-needs.ts'
 import { planMemory, type MemoryPlan } from './memory-plan.ts'
 import type { ModelInfo } from './protocol.ts'
 import {
@@ -46,6 +46,7 @@ import {
   type Tensor,
 } from './session.ts'
 import { TiledDecoder } from './tiled-decoder.ts'
+import type { ModelMemory } from './training-protocol.ts'
 
 /** Raised when the same text would be encoded to other values. */
 const keptTextVersion = '1'
@@ -164,6 +165,19 @@ export class Model {
 
   get info(): ModelInfo {
     return { ...this.description, state: this.isLoaded ? 'loaded' : 'unloaded' }
+  }
+
+  get memory(): ModelMemory {
+    const { encode, denoise, decode } = this.#components
+    return {
+      weightBytes: {
+        textEncoder: weightBytes(encode),
+        transformer: weightBytes(denoise),
+        vae: weightBytes(decode),
+      },
+      bytesPerRowToken: denoiseBytesPerRowToken(this.pixart),
+      limitBytes: this.plan.limitBytes ?? machineBytes(),
+    }
   }
 
   /** Whether any of it is in memory. */

@@ -43,7 +43,9 @@ export class Orders implements Peers {
   }
 
   hear(round: number, microBatch: number, news: OrderNews): void {
-    if (round !== this.#round || this.#kept.has(microBatch)) return
+    if (round !== this.#round) return
+    if (news.kind === 'done') this.#files.add(news.file)
+    if (this.#kept.has(microBatch)) return
     switch (news.kind) {
       case 'taken': {
         const taken = { ...Promise.withResolvers<string>(), isAwaited: false }
@@ -53,7 +55,6 @@ export class Orders implements Peers {
         return
       }
       case 'done':
-        this.#files.add(news.file)
         return this.#taken.get(microBatch)?.resolve(news.file)
       case 'lost': {
         const taken = this.#taken.get(microBatch)

@@ -1,7 +1,8 @@
 /** The devices, as the rest of the program sees them: one place to hand a request to, whichever device makes it. */
 import { nearestBucket } from '../diffusion/buckets.ts'
-import { remainingMs, type Need } from './costs.ts'
-import { Device, DeviceDied, type DeviceEvent } from './device.ts'
+import { Assistance } from './assistance.ts'
+import { remainingMs, type Costs, type Need } from './costs.ts'
+import { Device, DeviceDied, type DeviceEvent, type DeviceListeners } from './device.ts'
 import { isGuided } from './denoising.ts'
 import { EngineError } from './protocol.ts'
 import type {
@@ -12,8 +13,7 @@ import type {
   ImageResult,
   ModelInfo,
 } from './protocol.ts'
-import type { ExportOrder, ModelFolder, TrainingCosts } from './training-protocol.ts'
-import type { TrainingEvent, TrainingJob, TrainingOutcome } from '../training/job.ts'
+import { trainingPool, type TrainingPool } from './training-pool.ts'
 
 export type { DeviceEvent } from './device.ts'
 export { priorities, type Priority } from './batch.ts'
@@ -31,6 +31,7 @@ export type {
   PreviewRequest,
   Receipt,
 } from './protocol.ts'
+export type { TrainingPool, TrainOptions } from './training-pool.ts'
 export type { ExportOrder, ModelFolder, TrainingCosts, TrainingLoad } from './training-protocol.ts'
 
 export interface GenerateOptions {
@@ -67,39 +68,6 @@ export interface ServingPool {
   generate(request: ImageRequest, options?: GenerateOptions): Promise<ImageResult>
 }
 
-export interface TrainOptions {
-  readonly onEvent: (event: TrainingEvent) => void
-  /** Its first unit of work begins on this device; again after each move to another. */
-  readonly onStart?: ((device: string) => void) | undefined
-  /** When aborted, the job saves and ends as soon as it can, as `paused`. */
-  readonly pause?: AbortSignal | undefined
-  /** When aborted, the job ends before its next unit of work, as `cancelled`. What was saved stays. */
-  readonly cancel?: AbortSignal | undefined
-}
-
-/** What fine-tuning needs of the devices. */
-export interface TrainingPool {
-  /**
-   * Runs a job, or goes on with it from its last checkpoint, in the time that requests leave of one device; others that have nothing to
-   * do help. When the device dies the job goes on from its last checkpoint on whichever is ready.
-   * @throws {EngineError} training_failed with the reason; device_failed when devices die under it again and again without a
-   *   checkpoint in between
-   */
-  train(job: TrainingJob, options: TrainOptions): Promise<TrainingOutcome>
-  /**
-   * Serves a checkpoint under a name, new or taken over, on every device. It is loaded before it takes the name over; requests that
-   * were begun end on what they began with. It stays until it is withdrawn, across restarts of devices though not of the pool.
-   * @throws {EngineError} deploy_failed when a device cannot open it; then nothing has changed
-   */
-  deploy(model: ModelFolder): Promise<ModelInfo>
-  /** Requests for the name are refused from now on; those that were begun end. @throws {EngineError} unknown_model */
-  withdraw(name: string): Promise<void>
-  /** Makes a checkpoint of a job into a model or an adapter, on a device, between other work. @throws {EngineError} export_failed */
-  exportCheckpoint(order: ExportOrder): Promise<void>
-  /** @throws {EngineError} unknown_model */
-  trainingCosts(model: string): TrainingCosts
-}
-
 export interface Pool extends ServingPool, TrainingPool {
   close(): Promise<void>
 }
@@ -116,14 +84,32 @@ export async function startPool(
   onEvent: (event: DeviceEvent) => void,
 ): Promise<Pool> {
   const waitingForDevice = new Set<() => void>()
-  const announce = (event: DeviceEvent): void => {
-    onEvent(event)
-    if (event.kind !== 'ready') return
+  const onFree = (): void => {
     for (const wake of waitingForDevice) wake()
     waitingForDevice.clear()
   }
-  const started = await Promise.allSettled(devices.map((options) => Device.start(options, announce)))
-  const pool = started.filter((result) => result.status === 'fulfilled').map(({ value }) => value)
+  /** What every device serves, by name. */
+  const folders = new Map(devices[0]?.models.map(({ name, folder }) => [name, folder]))
+  const pool: Device[] = []
+  const assistance = new Assistance(pool, ({ name }, message) =>
+    onEvent({ kind: 'note', device: name, message }),
+  )
+  const listeners: DeviceListeners = {
+    onEvent(event) {
+      onEvent(event)
+      const device = pool.find(({ name }) => name === event.device)
+      if (event.kind === 'died' && device) assistance.died(device)
+    },
+    onOrder: (device, message) => assistance.hear(device, message),
+    onFree() {
+      onFree()
+      assistance.distribute()
+    },
+  }
+  const started = await Promise.allSettled(
+    devices.map((options) => Device.start(options, folders, listeners)),
+  )
+  pool.push(...started.filter((result) => result.status === 'fulfilled').map(({ value }) => value))
   const failed = started.find((result) => result.status === 'rejected')
   if (failed) {
     await Promise.all(pool.map((device) => device.close()))
@@ -135,14 +121,24 @@ export async function startPool(
   const promisedMs = new Map(pool.map((device) => [device, 0]))
 
   function expectedMs(work: WorkOf): number {
-    const model = pool[0]?.models.find(({ name }) => name === work.model)
-    const costs = pool.map((device) => device.costsOf(work.model)).find((known) => known !== undefined)
-    if (!model || !costs) throw new EngineError('unknown_model', `there is no model ${work.model}`)
-    return remainingMs(costs, needOf(work, model))
+    const model = modelOf(work.model)
+    return remainingMs(costsOf(work.model), needOf(work, model))
   }
 
-  function choose(tokens: number, ms: number): Device | undefined {
-    const ready = pool.filter((device) => device.state === 'ready')
+  function modelOf(name: string): ModelInfo {
+    const model = modelsOf(pool, folders).find((one) => one.name === name)
+    if (!model) throw new EngineError('unknown_model', `there is no model ${name}`)
+    return model
+  }
+
+  function costsOf(name: string): Costs {
+    const costs = pool.map((device) => device.costsOf(name)).find((known) => known !== undefined)
+    if (!costs) throw new EngineError('unknown_model', `there is no model ${name}`)
+    return costs
+  }
+
+  function choose(model: string, tokens: number, ms: number): Device | undefined {
+    const ready = pool.filter((device) => device.serves(model))
     const backlog = (device: Device) => promisedMs.get(device) ?? 0
     const least = Math.min(...ready.map(backlog))
     // A batch of one token count saves more than an even spread does, as long as nobody waits notably longer for it.
@@ -167,7 +163,7 @@ export async function startPool(
 
   return {
     get models() {
-      return mergeModels(pool)
+      return modelsOf(pool, folders)
     },
     get ready() {
       return pool.some((device) => device.state === 'ready')
@@ -183,12 +179,10 @@ export async function startPool(
     expectedMs,
     async generate(request, options = {}) {
       const ms = expectedMs(request)
-      const { tokens } = needOf(
-        request,
-        mergeModels(pool).find(({ name }) => name === request.model)!,
-      )
+      const { tokens } = needOf(request, modelOf(request.model))
       for (let deaths = 0; ;) {
-        const device = choose(tokens, ms)
+        if (!folders.has(request.model)) modelOf(request.model)
+        const device = choose(request.model, tokens, ms)
         if (!device) {
           await deviceReady(options.signal)
           continue
@@ -207,16 +201,11 @@ export async function startPool(
           }
         } finally {
           promisedMs.set(device, promisedMs.get(device)! - ms)
+          if (device.isFree) assistance.distribute()
         }
       }
     },
-    train: () => Promise.reject(notYet()),
-    deploy: () => Promise.reject(notYet()),
-    withdraw: () => Promise.reject(notYet()),
-    exportCheckpoint: () => Promise.reject(notYet()),
-    trainingCosts() {
-      throw notYet()
-    },
+    ...trainingPool({ devices: pool, folders, assistance, deviceReady, modelOf, costsOf }),
     async close() {
       closed.abort(new EngineError('device_failed', 'the devices were closed'))
       await Promise.all(pool.map((device) => device.close()))
@@ -224,16 +213,16 @@ export async function startPool(
   }
 }
 
-const notYet = () => new EngineError('training_failed', 'devices cannot train yet')
-
-/** Every device opens the same models; loaded is what any of them holds. */
-function mergeModels(pool: readonly Device[]): readonly ModelInfo[] {
-  const [first, ...others] = pool
-  return (first?.models ?? []).map((model) => {
-    const isLoaded = others.some(({ models }) =>
-      models.some(({ name, state }) => name === model.name && state === 'loaded'),
-    )
-    return isLoaded ? { ...model, state: 'loaded' } : model
+/** Every device serves the same models; loaded is what any of them holds. */
+function modelsOf(pool: readonly Device[], folders: ReadonlyMap<string, string>): readonly ModelInfo[] {
+  return [...folders.keys()].flatMap((name) => {
+    const known = (devices: readonly Device[]): readonly ModelInfo[] =>
+      devices.flatMap(({ models }) => models.filter((model) => model.name === name))
+    const current = known(pool.filter((device) => device.serves(name)))
+    // While no device is ready, what the last ones told is still so.
+    const [model] = current.length > 0 ? current : known(pool)
+    if (!model) return []
+    return current.some(({ state }) => state === 'loaded') ? [{ ...model, state: 'loaded' }] : [model]
   })
 }
 

@@ -6,6 +6,7 @@ import type { Bucket } from '../diffusion/buckets.ts'
 import type { Precision } from '../models/precision.ts'
 import type {
   ModelFolder,
+  ModelMemory,
   TrainingChildMessage,
   TrainingLoad,
   TrainingParentMessage,
@@ -163,7 +164,11 @@ export type ChildMessage =
   /** A model was loaded or had to leave. */
   | { readonly type: 'models'; readonly models: readonly ModelInfo[] }
   /** What work costs, by model name; sent when it was measured and now and then as live work refines it. */
-  | { readonly type: 'costs'; readonly costs: Readonly<Record<string, Costs>> }
+  | {
+      readonly type: 'costs'
+      readonly costs: Readonly<Record<string, Costs>>
+      readonly memory: Readonly<Record<string, ModelMemory>>
+    }
   /** What is left to do here, after a unit of work. */
   | { readonly type: 'load'; readonly load: DeviceLoad }
   | { readonly type: 'progress'; readonly id: string; readonly progress: ImageProgress }

@@ -98,14 +98,8 @@ export interface TrainingLoad {
   readonly steps: number
 }
 
-/** What planning a job on a model needs to know, measured where it could be. */
-export interface TrainingCosts {
-  /** Of the forward pass in the serving lowering; units: rows · tokens. */
-  readonly step: Line
-  /** Units: prompts. */
-  readonly encode: Line
-  /** One for each part of a decode; units: latent pixels. */
-  readonly decode: readonly Line[]
+/** What a model takes in memory, from its headers. */
+export interface ModelMemory {
   /** Weights, in the type that they are computed in. */
   readonly weightBytes: {
     readonly textEncoder: number
@@ -116,5 +110,15 @@ export interface TrainingCosts {
   readonly bytesPerRowToken: number
   /** What a device's process may take; the machine's memory when no limit is set. */
   readonly limitBytes: number
+}
+
+/** What planning a job on a model needs to know, measured where it could be. */
+export interface TrainingCosts extends ModelMemory {
+  /** Of the forward pass in the serving lowering; units: rows · tokens. */
+  readonly step: Line
+  /** Units: prompts. */
+  readonly encode: Line
+  /** One for each part of a decode; units: latent pixels. */
+  readonly decode: readonly Line[]
   readonly devices: number
 }

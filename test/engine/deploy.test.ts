@@ -1,0 +1,101 @@
+/** Models that come, take a name over and go while devices serve. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { startPool, type DeviceEvent, type ImageRequest, type Pool } from '../../src/engine/pool.ts'
+
+const golden = (name: string) =>
+  fileURLToPath(new URL(`../fixtures/golden/${name}/checkpoint`, import.meta.url))
+const [first, second] = [golden('tiny-512'), golden('tiny-1024-ms')]
+let cacheDir: string
+let pool: Pool
+const events: DeviceEvent[] = []
+
+beforeAll(async () => {
+  cacheDir = await mkdtemp(join(tmpdir(), 'atelier-deploy-'))
+  const device = (core: 0 | 1) =>
+    ({
+      name: `cpu:${core}-${core}`,
+      device: { provider: 'cpu', cores: [core, core] },
+      models: [{ name: 'one', folder: first }],
+      cacheDir,
+    }) as const
+  pool = await startPool([device(0), device(1)], (event) => events.push(event))
+})
+afterAll(async () => {
+  await pool.close()
+  await rm(cacheDir, { recursive: true })
+})
+
+const request = (id: string, model = 'one'): ImageRequest => ({
+  id,
+  model,
+  prompt: 'a kite',
+  negativePrompt: '',
+  width: 256,
+  height: 256,
+  seed: 5,
+  seedIndex: 0,
+  steps: 4,
+  guidanceScale: 4.5,
+  scheduler: 'dpm++_2m',
+  cleanCaption: false,
+  priority: 'normal',
+})
+const versionOf = async (id: string, model?: string) => (await pool.generate(request(id, model))).modelVersion
+
+test('under a stream of requests a name is taken over: none fails, those begun end on what they began with, the next get the new one', async () => {
+  const [{ version: before } = { version: '' }] = pool.models
+  const begun: Promise<string>[] = []
+  const deployed = new AbortController()
+  const stream = (async () => {
+    while (!deployed.signal.aborted) {
+      const index = begun.push(versionOf(`stream-${begun.length}`)) - 1
+      // Four at a time.
+      await begun[index - 3]
+    }
+  })()
+  const info = await pool.deploy({ name: 'one', folder: second })
+  const straightAfter = versionOf('after')
+  deployed.abort()
+  await stream
+  expect(info).toMatchObject({ name: 'one', baseSize: 1024, state: 'loaded' })
+  expect(info.version).not.toBe(before)
+  expect(await straightAfter).toBe(info.version)
+  const versions = await Promise.all(begun)
+  expect(versions[0]).toBe(before)
+  for (const version of versions) expect([before, info.version]).toContain(version)
+  expect(pool.models.map(({ name }) => name)).toEqual(['one'])
+})
+
+test('a device that starts again serves what was deployed since', async () => {
+  await pool.deploy({ name: 'two', folder: first })
+  const pids = events.flatMap((event) => (event.kind === 'ready' ? [event.pid] : []))
+  for (const pid of pids) process.kill(pid, 'SIGKILL')
+  await expect.poll(() => events.filter(({ kind }) => kind === 'ready').length, { timeout: 60_000 }).toBe(4)
+  const [one, two] = await Promise.all([versionOf('r1', 'one'), versionOf('r2', 'two')])
+  expect(pool.models.map(({ name, version }) => [name, version])).toEqual([
+    ['one', one],
+    ['two', two],
+  ])
+  expect(one).not.toBe(two)
+})
+
+test('a withdrawn name is refused, and what was begun on it ends', async () => {
+  const begun = pool.generate({ ...request('begun', 'two'), steps: 20 })
+  await pool.withdraw('two')
+  expect((await begun).receipt.rowSteps).toBe(40)
+  await expect(pool.generate(request('late', 'two'))).rejects.toMatchObject({ code: 'unknown_model' })
+  await expect(pool.withdraw('two')).rejects.toMatchObject({ code: 'unknown_model' })
+  expect(pool.models.map(({ name }) => name)).toEqual(['one'])
+})
+
+test('what cannot be opened is refused with the reason, and what served before goes on', async () => {
+  await expect(pool.deploy({ name: 'one', folder: cacheDir })).rejects.toMatchObject({
+    code: 'deploy_failed',
+    message: expect.stringContaining('model_index.json'),
+  })
+  expect(await versionOf('still')).toBe(pool.models[0]?.version)
+})
