@@ -5,13 +5,8 @@ import sharp from 'sharp'
 import { expect, test } from 'vitest'
 import { parseSchedulerConfig } from '../../src/diffusion/scheduler-config.ts'
 import { readDitConfig } from '../../src/models/dit.ts'
-import { maxPromptTokens } from '../../src/models/components.ts'
-import { readPixArtConfig } from '../../src/models/pixart.ts'
-import { readT5Config, t5Encoder } from '../../src/models/t5.ts'
 import { readVaeConfig } from '../../src/models/vae.ts'
-import { openTokenizer } from '../../src/text/tokenizer.ts'
 import type { TrainingEvent } from '../../src/training/job.ts'
-import type { Denoiser } from '../../src/training/sample-latents.ts'
 import {
   drawSamples,
   writeSamples,
@@ -21,7 +16,7 @@ import {
 import { openCheckpoint, openComponent, type Component } from '../../src/weights/checkpoint.ts'
 import { readFloats } from '../../src/weights/safetensors.ts'
 import { temporaryFolder } from '../weights/folder.ts'
-import { serve, sessions } from './serving.ts'
+import { serve, sessions, textDenoiser } from './serving.ts'
 
 const golden = (path: string): string => fileURLToPath(new URL(`../fixtures/golden/${path}`, import.meta.url))
 const size = { width: 96, height: 64 }
@@ -35,31 +30,6 @@ async function inMemory({ tensors }: Component): Promise<SampleWeights> {
   const trained = new Map<string, Float32Array>()
   for (const [key, location] of tensors) trained.set(key, await readFloats(location))
   return { trained, frozen: () => Promise.resolve(new Map()) }
-}
-
-async function textDenoiser(folder: string): Promise<Denoiser> {
-  const { transformer, textEncoder, tokenizer: tokens } = await openCheckpoint(folder)
-  const tokenizer = await openTokenizer(tokens.folder)
-  const encoder = t5Encoder(readT5Config(textEncoder.config), 'serve')
-  return {
-    kind: 'text',
-    config: readPixArtConfig(transformer.config),
-    encode: async (prompts) => {
-      const session = await sessions.openSession(encoder, { weights: textEncoder.tensors })
-      const texts = []
-      for (const prompt of prompts) {
-        const { ids, mask } = tokenizer.encode(prompt, maxPromptTokens)
-        const dims = [1, maxPromptTokens]
-        const { hidden } = await session.run({
-          input_ids: { dtype: 'int32', data: Int32Array.from(ids), dims },
-          mask: { dtype: 'float32', data: Float32Array.from(mask), dims },
-        })
-        texts.push({ hidden: hidden!.data, mask: Float32Array.from(mask) })
-      }
-      await session.close()
-      return texts
-    },
-  }
 }
 
 async function collect(options: SampleOptions): Promise<readonly Uint8Array[]> {

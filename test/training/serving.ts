@@ -2,7 +2,13 @@
 import { Model } from '../../src/engine/model.ts'
 import { Pipeline } from '../../src/engine/pipeline.ts'
 import { partlyFed, Session, type Tensor } from '../../src/engine/session.ts'
+import { maxPromptTokens } from '../../src/models/components.ts'
+import { readPixArtConfig } from '../../src/models/pixart.ts'
+import { readT5Config, t5Encoder } from '../../src/models/t5.ts'
+import { openTokenizer } from '../../src/text/tokenizer.ts'
 import type { TrainingHost } from '../../src/training/host.ts'
+import type { Denoiser } from '../../src/training/sample-latents.ts'
+import { openCheckpoint } from '../../src/weights/checkpoint.ts'
 import { temporaryFolder } from '../weights/folder.ts'
 
 /** Opens sessions of one thread; what is told is forgotten. */
@@ -24,6 +30,32 @@ export const sessions: Pick<TrainingHost, 'openSession'> = {
       close: () => session.close(),
     }
   },
+}
+
+/** What a checkpoint's transformer is told of prompts, by its own text encoder. */
+export async function textDenoiser(folder: string): Promise<Denoiser & { readonly kind: 'text' }> {
+  const { transformer, textEncoder, tokenizer: tokens } = await openCheckpoint(folder)
+  const tokenizer = await openTokenizer(tokens.folder)
+  const encoder = t5Encoder(readT5Config(textEncoder.config), 'serve')
+  return {
+    kind: 'text',
+    config: readPixArtConfig(transformer.config),
+    encode: async (prompts) => {
+      const session = await sessions.openSession(encoder, { weights: textEncoder.tensors })
+      const texts = []
+      for (const prompt of prompts) {
+        const { ids, mask } = tokenizer.encode(prompt, maxPromptTokens)
+        const dims = [1, maxPromptTokens]
+        const { hidden } = await session.run({
+          input_ids: { dtype: 'int32', data: Int32Array.from(ids), dims },
+          mask: { dtype: 'float32', data: Float32Array.from(mask), dims },
+        })
+        texts.push({ hidden: hidden!.data, mask: Float32Array.from(mask) })
+      }
+      await session.close()
+      return texts
+    },
+  }
 }
 
 export interface PictureRequest {
