@@ -57,15 +57,15 @@ export class RandomNumbers {
   /** Standard normal numbers (Box and Muller 1958); begins with a new block. */
   fillNormal(out: Float32Array): void {
     const words = this.#words
-    const length = out.length
-    for (let i = 0; i < length; i += 4) {
+    for (let i = 0; i < out.length; i += 4) {
       this.#draw()
-      const near = Math.sqrt(-2 * Math.log((words[0]! + 1) / 2 ** 32))
-      const far = Math.sqrt(-2 * Math.log((words[2]! + 1) / 2 ** 32))
-      const [one, other] = [words[1]! * radiansPerUnit, words[3]! * radiansPerUnit]
       // What lies beyond the end of a typed array is not written.
+      const near = radiusOf(words[0]!)
+      const one = words[1]! * radiansPerUnit
       out[i] = near * Math.cos(one)
       out[i + 1] = near * Math.sin(one)
+      const far = radiusOf(words[2]!)
+      const other = words[3]! * radiansPerUnit
       out[i + 2] = far * Math.cos(other)
       out[i + 3] = far * Math.sin(other)
     }
@@ -79,6 +79,7 @@ export class RandomNumbers {
 }
 
 const radiansPerUnit = (2 * Math.PI) / 2 ** 32
+const radiusOf = (word: number): number => Math.sqrt(-2 * Math.log((word + 1) / 2 ** 32))
 
 /** Ten rounds over a counter of four words with a key of two, into `out`. */
 export function philox(
@@ -116,6 +117,6 @@ export function philox(
 
 /**
  * The upper 32 bits of a product of two words. Without its lower word it is a multiple of 2³², and the double that it was rounded
- * to is off by no more than 2¹⁰.
+ * to is off by no more than 2¹¹.
  */
-const highWord = (product: number, low: number): number => Math.round((product - (low >>> 0)) / 2 ** 32)
+const highWord = (product: number, low: number): number => ((product - (low >>> 0)) / 2 ** 32 + 0.5) | 0
