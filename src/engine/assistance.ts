@@ -110,8 +110,11 @@ export class Assistance<H extends Helper> {
       case 'declined':
         return this.#reopen(device, taken, `${device.name} has requests to serve`)
       case 'failed':
-        taken.of.unable.add(device)
-        this.#onNote(device, `it could not help with the job ${key.job}: ${result.message}`)
+        // Of a step that is over even the weights are gone.
+        if (this.#isWanted(taken)) {
+          taken.of.unable.add(device)
+          this.#onNote(device, `it could not help with the job ${key.job}: ${result.message}`)
+        }
         return this.#reopen(device, taken, result.message)
     }
   }

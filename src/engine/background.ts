@@ -75,8 +75,12 @@ export class Background {
     if (kind === 'errand') return tookMs
     this.#trainingMs += tookMs
     if (!done && value.kind !== 'wait') this.#units += 1
-    if (!done && value.kind === 'update') this.#steps += 1
     return tookMs
+  }
+
+  /** The job at work has taken a step of its optimiser. */
+  countStep(): void {
+    this.#steps += 1
   }
 
   get load(): TrainingLoad {

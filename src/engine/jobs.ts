@@ -53,7 +53,10 @@ export class Jobs {
   }
 
   cancel(job: string): void {
-    if (!this.#takeBack(job, 'cancelled')) this.#options.background.end('training', job)
+    if (this.#takeBack(job, 'cancelled')) return
+    // It would wait for them before it leaves.
+    this.#homes.get(job)?.orders.abandon()
+    this.#options.background.end('training', job)
   }
 
   #takeBack(job: string, kind: 'paused' | 'cancelled'): boolean {
@@ -96,7 +99,10 @@ export class Jobs {
     const sessions = new TrainingSessions(provider)
     const host: TrainingHost = {
       openSession: sessions.openSession,
-      tell: (event) => this.#news(job.id, { kind: 'event', event }),
+      tell: (event) => {
+        if (event.type === 'step') this.#options.background.countStep()
+        this.#news(job.id, { kind: 'event', event })
+      },
       pause: home.pause.signal,
       peers,
     }

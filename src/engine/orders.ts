@@ -65,6 +65,11 @@ export class Orders implements Peers {
     }
   }
 
+  /** Whoever waits for another device waits no longer. */
+  abandon(): void {
+    for (const { reject } of this.#taken.values()) reject(new Error('the run ends'))
+  }
+
   #keep(microBatch: number): void {
     this.#kept.add(microBatch)
     this.#tell({ type: 'kept', job: this.#job, round: this.#round, microBatch })

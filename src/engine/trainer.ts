@@ -16,8 +16,18 @@ export interface Trainer {
   exportCheckpoint(order: ExportOrder): AsyncGenerator<TrainingUnit>
 }
 
-function notYet(): never {
-  throw new Error('there is no trainer yet')
+/** What it imports is loaded when it is first used. */
+export const trainer: Trainer = {
+  async *train(job, host) {
+    const { train } = await import('../training/train.ts')
+    return yield* train(job, host)
+  },
+  async openAssistant(job, host) {
+    const { openAssistant } = await import('../training/assistant.ts')
+    return openAssistant(job, host)
+  },
+  async *exportCheckpoint(order) {
+    const { exportCheckpoint } = await import('../training/export.ts')
+    yield* exportCheckpoint(order)
+  },
 }
-
-export const trainer: Trainer = { train: notYet, openAssistant: notYet, exportCheckpoint: notYet }
