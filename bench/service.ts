@@ -1,8 +1,11 @@
 /** The whole service in this process, as `atelier serve` puts it together, on a free port and with its log in a file. */
 import { basename, join } from 'node:path'
 import { pino } from 'pino'
+import { fineTuningOptions } from '../src/commands/devices.ts'
 import { readConfig } from '../src/config.ts'
+import { startDatasetService } from '../src/datasets/service.ts'
 import { startPool, type DeviceOptions } from '../src/engine/pool.ts'
+import { startFineTuningService } from '../src/fine-tuning/service.ts'
 import { startGenerationService } from '../src/generation/service.ts'
 import { buildApp } from '../src/http/app.ts'
 import { openStorage } from '../src/storage/storage.ts'
@@ -41,7 +44,12 @@ export async function startService({ dataDir, model, threads }: ServiceSettings)
   const pool = own(await startPool([device], (event) => log.info(event, 'the device tells')))
   const maxWaitMs = config.maxWaitSeconds * 1000
   const generation = own(await startGenerationService({ storage, pool, log, maxWaitMs }))
-  const app = own(await buildApp({ generation, config, logger: log }))
+  const datasets = own(await startDatasetService({ storage, log, dataDir, foldersRoot: '' }))
+  const { models: configured } = device
+  const fineTuning = own(
+    await startFineTuningService({ storage, pool, datasets, log, configured, ...fineTuningOptions(config) }),
+  )
+  const app = own(await buildApp({ generation, fineTuning, config, logger: log }))
   const address = await app.listen({ host: config.host, port: config.port })
   const parts = opened.move()
   return { address, [Symbol.asyncDispose]: () => parts.disposeAsync() }

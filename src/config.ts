@@ -21,6 +21,14 @@ const integer = (minimum: number, maximum: number) => ({
   },
 })
 
+const decimal = (minimum: number, maximum: number) => ({
+  expected: `a number from ${minimum} to ${maximum}`,
+  parse: (text: string) => {
+    const value = Number(text)
+    return /^\d+(?:\.\d+)?$/.test(text) && value >= minimum && value <= maximum ? value : undefined
+  },
+})
+
 const oneOf = <const T extends string>(...names: readonly T[]) => ({
   expected: `one of ${names.join(', ')}`,
   parse: (text: string) => names.find((name) => name === text),
@@ -140,6 +148,46 @@ const settings = {
     description: 'largest width or height of a picture in pixels',
     fallback: '2048',
     ...integer(64, 8192),
+  }),
+  maxTrainMicroStepMs: setting({
+    variable: 'ATELIER_MAX_TRAIN_MICRO_STEP_MS',
+    description: 'longest that a request should wait for training that is at work, in milliseconds',
+    fallback: '100',
+    ...integer(1, 600_000),
+  }),
+  trainShare: setting({
+    variable: 'ATELIER_TRAIN_SHARE',
+    description:
+      "share of a device's time that a fine-tuning job gets even while requests wait; with 0 they always go first",
+    fallback: '0',
+    ...decimal(0, 0.9),
+  }),
+  trainSources: setting({
+    variable: 'ATELIER_TRAIN_SOURCES',
+    description: 'folder of class-conditional DiTs that a fine-tuning job may begin with; empty means none',
+    fallback: '',
+    expected: 'a folder, or nothing',
+    parse: (text) => (text === '' ? '' : resolve(text)),
+  }),
+  deviceWatts: setting({
+    variable: 'ATELIER_DEVICE_WATTS',
+    description: 'power of one device at work, where the machine has no meter that can be read',
+    fallback: '100',
+    ...decimal(0, 100_000),
+  }),
+  co2GramsPerKwh: setting({
+    variable: 'ATELIER_CO2_G_PER_KWH',
+    description:
+      'grams of CO₂ for each kWh, for estimates; the world average of 2023 by default (Ember, Global Electricity Review 2024)',
+    fallback: '480',
+    ...decimal(0, 10_000),
+  }),
+  costPerDeviceHour: setting({
+    variable: 'ATELIER_COST_PER_DEVICE_HOUR',
+    description: "price of one device's hour, in whatever estimates of cost are to be in; empty means none",
+    fallback: '',
+    expected: 'a number, or nothing',
+    parse: (text) => (text === '' ? 'none' : decimal(0, 1e9).parse(text)),
   }),
   logLevel: setting({
     variable: 'ATELIER_LOG_LEVEL',

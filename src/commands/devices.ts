@@ -3,6 +3,7 @@ import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { ConfigError, type Config, type DeviceSetting } from '../config.ts'
 import type { DeviceOptions } from '../engine/pool.ts'
+import type { FineTuningServiceOptions } from '../fine-tuning/service.ts'
 import type { ModelFolder } from './model-folder.ts'
 
 type Precision = Exclude<Config['precision'], 'auto'>
@@ -15,7 +16,7 @@ export const precisionOn = (
 
 /** @throws {ConfigError} when a device asks for cores that are not there */
 export function deviceOptions(config: Config, models: readonly ModelFolder[]): readonly DeviceOptions[] {
-  const { devices, dataDir, memoryLimitMib } = config
+  const { devices, dataDir, memoryLimitMib, trainShare } = config
   const last = cpus().length - 1
   for (const { name, cores } of devices) {
     if (cores && cores[1] > last)
@@ -29,6 +30,25 @@ export function deviceOptions(config: Config, models: readonly ModelFolder[]): r
     models,
     cacheDir: join(dataDir, 'cache'),
     precision: precisionOn(device, config),
+    trainingShare: trainShare,
     ...(memoryLimitMib === 0 ? {} : { memoryLimitBytes: memoryLimitMib * 2 ** 20 }),
   }))
+}
+
+/** Configuration → what fine-tuning goes by. */
+export function fineTuningOptions(
+  config: Config,
+): Pick<FineTuningServiceOptions, 'dataDir' | 'rates' | 'gpus' | 'sources' | 'maxMicroStepMs'> {
+  const { dataDir, devices, trainSources, maxTrainMicroStepMs, costPerDeviceHour } = config
+  return {
+    dataDir,
+    maxMicroStepMs: maxTrainMicroStepMs,
+    sources: trainSources === '' ? undefined : trainSources,
+    gpus: devices.flatMap(({ provider, index = 0 }) => (provider === 'cuda' ? [index] : [])),
+    rates: {
+      watts: config.deviceWatts,
+      gramsPerKwh: config.co2GramsPerKwh,
+      costPerDeviceHour: costPerDeviceHour === 'none' ? undefined : costPerDeviceHour,
+    },
+  }
 }

@@ -4,11 +4,15 @@ import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
 import { createLog } from './log.ts'
 import { startPool, type DeviceEvent } from '../engine/pool.ts'
+import { startDatasetService } from '../datasets/service.ts'
+import { datasetInUse } from '../fine-tuning/datasets.ts'
+import { hasDeployments, modelsToServe } from '../fine-tuning/deployments.ts'
+import { startFineTuningService } from '../fine-tuning/service.ts'
 import { startGenerationService } from '../generation/service.ts'
 import { buildApp } from '../http/app.ts'
 import { serveControl } from '../storage/control.ts'
 import { openStorage } from '../storage/storage.ts'
-import { deviceOptions } from './devices.ts'
+import { deviceOptions, fineTuningOptions } from './devices.ts'
 import { checkAddress } from './listen.ts'
 import { findModels } from './model-folder.ts'
 import { statusOf } from './status.ts'
@@ -26,17 +30,26 @@ export async function serve(config: Config): Promise<void> {
   const signalled = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')])
   try {
     await checkAddress(config)
-    const models = await findModels(config.models)
+    const configured = await findModels(config.models)
     const { dataDir, maxWaitSeconds } = config
-    // Side by side: the one waits for the disk, the other for the weights.
+    const onError = (error: Error) => log.error({ err: error }, 'the queue reports')
+    const opening = open(openStorage({ dataDir, onError }))
+    // Where nothing was ever deployed they start side by side: the one waits for the disk, the other for the weights.
+    const models = hasDeployments(dataDir) ? await modelsToServe(await opening, configured, log) : configured
     const [storage, pool] = await Promise.all([
-      open(openStorage({ dataDir, onError: (error) => log.error({ err: error }, 'the queue reports') })),
+      opening,
       open(startPool(deviceOptions(config, models), (event) => logDeviceEvent(log, event))),
     ])
     const generation = await open(
       startGenerationService({ storage, pool, log, maxWaitMs: maxWaitSeconds * 1000 }),
     )
-    const app = await open(buildApp({ generation, config, logger: log }))
+    const datasets = await open(
+      startDatasetService({ storage, log, dataDir, foldersRoot: '', inUse: datasetInUse }),
+    )
+    const fineTuning = await open(
+      startFineTuningService({ storage, pool, datasets, log, configured, ...fineTuningOptions(config) }),
+    )
+    const app = await open(buildApp({ generation, fineTuning, config, logger: log }))
     const address = await app.listen({ host: config.host, port: config.port })
     await open(serveControl(dataDir, { status: async () => statusOf(address, generation) }))
     console.log(greeting(config.publicUrl || address, models))

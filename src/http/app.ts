@@ -10,6 +10,7 @@ import Fastify, {
 } from 'fastify'
 import { pino } from 'pino'
 import type { Config } from '../config.ts'
+import type { FineTuningService } from '../fine-tuning/service.ts'
 import type { GenerationService } from '../generation/service.ts'
 import { answerClientError } from './client-error.ts'
 import {
@@ -24,6 +25,30 @@ import { createLifecycle } from './lifecycle.ts'
 import { refuseForeign } from './local-only.ts'
 import { createMetrics } from './metrics.ts'
 import type { RouteDependencies } from './routes/dependencies.ts'
+import {
+  deleteDeployment,
+  deployFineTuningCheckpoint,
+  getDeployment,
+  listDeployments,
+  rollbackModel,
+  withdrawModel,
+} from './routes/deployments.ts'
+import {
+  cancelFineTuningJob,
+  createFineTuningJob,
+  deleteFineTuningJob,
+  getFineTuningJob,
+  listFineTuningJobs,
+  pauseFineTuningJob,
+  resumeFineTuningJob,
+} from './routes/fine-tuning-jobs.ts'
+import {
+  getFineTuningSampleContent,
+  listFineTuningCheckpoints,
+  listFineTuningEvents,
+  listFineTuningMetrics,
+  listFineTuningSamples,
+} from './routes/fine-tuning-progress.ts'
 import { generateImages } from './routes/generate-images.ts'
 import { getGenerationPreview, streamGenerationEvents } from './routes/generation-events.ts'
 import {
@@ -40,6 +65,7 @@ import { createAjv, shorten, validatorCompiler } from './validation.ts'
 
 export interface AppDependencies {
   readonly generation: GenerationService
+  readonly fineTuning: FineTuningService
   readonly config: Config
   readonly logger?: FastifyBaseLogger
   /** How long `close()` lets waiting requests wait on before they are answered with 503. */
@@ -58,7 +84,7 @@ const requestTimeoutMs = 60_000
 
 /** @throws when openapi.yaml and the handlers do not match */
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
-  const { generation, config, drainMs = 5_000, keepAliveMs = 15_000 } = dependencies
+  const { generation, fineTuning, config, drainMs = 5_000, keepAliveMs = 15_000 } = dependencies
   const contract = readContract()
   const app: FastifyInstance = Fastify({
     loggerInstance: dependencies.logger ?? pino({ level: config.logLevel }),
@@ -75,7 +101,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   })
 
   const lifecycle = createLifecycle(app.server)
-  const metrics = createMetrics(generation)
+  const metrics = createMetrics(generation, fineTuning)
 
   app.removeContentTypeParser('text/plain')
   app.setValidatorCompiler(validatorCompiler(createAjv()))
@@ -115,6 +141,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   const startedAt = new Date()
   const routes: RouteDependencies = {
     generation,
+    fineTuning,
     config,
     contract,
     lifecycle,
@@ -133,6 +160,24 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     getGenerationPreview: getGenerationPreview(routes),
     getImage: getImage(routes),
     getImageContent: getImageContent(routes),
+    createFineTuningJob: createFineTuningJob(routes),
+    listFineTuningJobs: listFineTuningJobs(routes),
+    getFineTuningJob: getFineTuningJob(routes),
+    deleteFineTuningJob: deleteFineTuningJob(routes),
+    cancelFineTuningJob: cancelFineTuningJob(routes),
+    pauseFineTuningJob: pauseFineTuningJob(routes),
+    resumeFineTuningJob: resumeFineTuningJob(routes),
+    listFineTuningEvents: listFineTuningEvents(routes),
+    listFineTuningMetrics: listFineTuningMetrics(routes),
+    listFineTuningSamples: listFineTuningSamples(routes),
+    getFineTuningSampleContent: getFineTuningSampleContent(routes),
+    listFineTuningCheckpoints: listFineTuningCheckpoints(routes),
+    deployFineTuningCheckpoint: deployFineTuningCheckpoint(routes),
+    listDeployments: listDeployments(routes),
+    getDeployment: getDeployment(routes),
+    deleteDeployment: deleteDeployment(routes),
+    rollbackModel: rollbackModel(routes),
+    withdrawModel: withdrawModel(routes),
     listModels: listModels(routes),
     getModel: getModel(routes),
     getLiveness: getLiveness(),

@@ -17,10 +17,13 @@ type PathParams<O extends OperationId> = operations[O]['parameters'] extends { p
 type QueryParams<O extends OperationId> = operations[O]['parameters'] extends { query?: infer Q }
   ? Q
   : unknown
-type Answer<O extends OperationId> = operations[O] extends { responses: { 200: { content: infer C } } }
-  ? C extends { 'application/json': infer A }
-    ? A | ('text/event-stream' extends keyof C ? FastifyReply : never)
-    : FastifyReply
+/** Statuses of success with a body. */
+type Contents<O extends OperationId> = {
+  [S in 200 | 202]: operations[O]['responses'] extends { [K in S]: { content: infer C } } ? C : never
+}[200 | 202]
+type Answer<O extends OperationId> = [Contents<O>] extends [never] ? FastifyReply : AnswerIn<Contents<O>>
+type AnswerIn<C> = C extends { 'application/json': infer A }
+  ? A | (Exclude<keyof C, 'application/json'> extends never ? never : FastifyReply)
   : FastifyReply
 
 export type ContractRequest<O extends OperationId> = FastifyRequest<{

@@ -1,4 +1,5 @@
 /** The catalogue of everything that a request can be refused for, and how an error looks on the wire. */
+import { FineTuningError } from '../fine-tuning/errors.ts'
 import { GenerationError } from '../generation/errors.ts'
 import type { SchemaError } from '../sdk/schema.ts'
 
@@ -22,11 +23,20 @@ export const errorCatalogue = {
   image_not_found: { status: 404, type: request },
   generation_not_found: { status: 404, type: request },
   preview_not_found: { status: 404, type: request },
+  dataset_not_found: { status: 404, type: request },
+  fine_tuning_job_not_found: { status: 404, type: request },
+  checkpoint_not_found: { status: 404, type: request },
+  sample_not_found: { status: 404, type: request },
+  deployment_not_found: { status: 404, type: request },
   method_not_allowed: { status: 405, type: request },
   not_acceptable: { status: 406, type: request },
   request_timeout: { status: 408, type: request },
   generation_cancelled: { status: 409, type: request },
   generation_not_settled: { status: 409, type: request },
+  fine_tuning_job_state: { status: 409, type: request },
+  in_use: { status: 409, type: request },
+  nothing_to_roll_back: { status: 409, type: request },
+  export_failed: { status: 409, type: request },
   generation_deleted: { status: 410, type: 'idempotency_error' },
   body_too_large: { status: 413, type: request },
   url_too_long: { status: 414, type: request },
@@ -104,6 +114,7 @@ const frameworkErrors: Record<string, { code: ErrorCode; message: string }> = {
 export function asApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown
   if (thrown instanceof GenerationError) return asRefusal(thrown)
+  if (thrown instanceof FineTuningError) return asFineTuningRefusal(thrown)
   const { code, statusCode } = thrown as { code?: unknown; statusCode?: unknown }
   const known = typeof code === 'string' ? frameworkErrors[code] : undefined
   if (known) return new ApiError(known.code, known.message)
@@ -142,5 +153,28 @@ function asRefusal(error: GenerationError): ApiError {
       return new ApiError('generation_not_found', message, { param: 'id' })
     case 'not_settled':
       return new ApiError('generation_not_settled', message, { param: 'id' })
+  }
+}
+
+function asFineTuningRefusal({ code, message, parameter, cause }: FineTuningError): ApiError {
+  const details = { ...(parameter !== undefined && { param: parameter }), cause }
+  switch (code) {
+    case 'unknown_model':
+      return new ApiError('model_not_found', message, details)
+    case 'unknown_dataset':
+      return new ApiError('dataset_not_found', message, details)
+    case 'invalid_job':
+      return new ApiError('invalid_value', message, details)
+    case 'job_not_found':
+      return new ApiError('fine_tuning_job_not_found', message, details)
+    case 'wrong_state':
+      return new ApiError('fine_tuning_job_state', message, details)
+    case 'checkpoint_not_found':
+    case 'sample_not_found':
+    case 'deployment_not_found':
+    case 'in_use':
+    case 'nothing_to_roll_back':
+    case 'export_failed':
+      return new ApiError(code, message, details)
   }
 }

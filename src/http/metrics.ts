@@ -1,5 +1,6 @@
 /** What Prometheus is told: how long requests took, and the service's figures as they stand when it asks. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { FineTuningFigures, FineTuningService } from '../fine-tuning/service.ts'
 import type { GenerationMetrics, GenerationService } from '../generation/service.ts'
 
 type Service = Pick<GenerationService, 'metrics' | 'models'>
@@ -10,7 +11,7 @@ export interface Metrics {
   render(): Promise<string>
 }
 
-export function createMetrics(service: Service): Metrics {
+export function createMetrics(service: Service, fineTuning: Pick<FineTuningService, 'figures'>): Metrics {
   const requests = new Registry()
   const durations = new Histogram({
     name: 'atelier_http_request_duration_seconds',
@@ -23,7 +24,10 @@ export function createMetrics(service: Service): Metrics {
     contentType: requests.contentType,
     observeRequest: (labels, seconds) => durations.observe(labels, seconds),
     async render() {
-      const families = describe(await service.metrics(), service.models)
+      const families = [
+        ...describe(await service.metrics(), service.models),
+        ...describeTraining(await fineTuning.figures()),
+      ]
       return Registry.merge([requests, collect(families)]).metrics()
     },
   }
@@ -49,23 +53,42 @@ function collect(families: readonly Family[]): Registry {
   return registry
 }
 
+const one = (value: number): Family['samples'] => [[{}, value]]
+const gauge = (name: string, help: string, samples: Family['samples']): Family => ({
+  type: 'gauge',
+  name,
+  help,
+  samples,
+})
+const counter = (name: string, help: string, samples: Family['samples']): Family => ({
+  type: 'counter',
+  name: `${name}_total`,
+  help,
+  samples,
+})
+
+function describeTraining({ jobs, ...figures }: FineTuningFigures): Family[] {
+  return [
+    gauge(
+      'fine_tuning_jobs',
+      'Fine-tuning jobs by their state.',
+      Object.entries(jobs).map(([state, count]) => [{ state }, count]),
+    ),
+    counter('training_steps', 'Optimiser steps that were taken.', one(figures.steps)),
+    counter('training_images', 'Pictures in those steps.', one(figures.images)),
+    counter('training_device_seconds', 'Device time of training.', one(figures.deviceSeconds)),
+    gauge(
+      'training_images_per_second',
+      'Pictures per second of device time in the last step; 0 when no job runs.',
+      one(figures.imagesPerSecond),
+    ),
+  ]
+}
+
 function describe(figures: GenerationMetrics, models: Service['models']): Family[] {
   const { queued, running, totals, devices } = figures
-  const one = (value: number): Family['samples'] => [[{}, value]]
   const perDevice = (value: (device: (typeof devices)[number]) => number): Family['samples'] =>
     devices.map((device) => [{ device: device.name }, value(device)])
-  const gauge = (name: string, help: string, samples: Family['samples']): Family => ({
-    type: 'gauge',
-    name,
-    help,
-    samples,
-  })
-  const counter = (name: string, help: string, samples: Family['samples']): Family => ({
-    type: 'counter',
-    name: `${name}_total`,
-    help,
-    samples,
-  })
   return [
     gauge('generations', 'Generations that have not ended.', [
       [{ state: 'queued' }, queued],

@@ -212,6 +212,312 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/fine_tuning/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Jobs, newest first. */
+        get: operations["listFineTuningJobs"];
+        put?: never;
+        /**
+         * Train a model on a dataset.
+         * @description For administrators. Answers with 202 and the job as soon as it is stored; its dataset is then read and copied into a list of
+         *     what there is to train on, and it waits for its turn. It trains in the time that requests for pictures leave, and a server that stops
+         *     goes on with it at its next start. With `dry_run` nothing is created, and the answer is 200 with the plan: every number of every
+         *     stage, and what it is expected to take.
+         */
+        post: operations["createFineTuningJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How a job stands, and what came of it. */
+        get: operations["getFineTuningJob"];
+        put?: never;
+        post?: never;
+        /**
+         * Remove a job that has ended, with its checkpoints and samples.
+         * @description What was deployed of it serves on from its own files; while a checkpoint is live the job stays.
+         */
+        delete: operations["deleteFineTuningJob"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * End a job that has not ended yet.
+         * @description What it has saved stays. One that has ended already stays as it is. The request has no body.
+         */
+        post: operations["cancelFineTuningJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop a job until it is resumed.
+         * @description A running one saves first: until then `status` is `running` and `pausing` is true. Others may run meanwhile. The request has no body.
+         */
+        post: operations["pauseFineTuningJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let a paused job wait for its next turn.
+         * @description It goes on from its last checkpoint as if it had never stopped. The request has no body.
+         */
+        post: operations["resumeFineTuningJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What happened to a job.
+         * @description A page of them, newest first; or, for a client that accepts `text/event-stream`, all of them from the first one on and those to
+         *     come, as server-sent events whose `data` is a `FineTuningEvent` as JSON: `created`, `validated`, `queued`, `started`, `preparing`,
+         *     `stage_started`, `metrics`, `sample`, `checkpoint`, `stage_finished`, `note`, `pausing`, `paused`, `resumed`, and at last `succeeded`,
+         *     `failed` or `cancelled`, after which the stream ends. Who lost the connection sends the last id in `Last-Event-ID` and gets the
+         *     rest; when there is none the answer is 204.
+         */
+        get: operations["listFineTuningEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Loss, gradient norm, learning rate and speed of every step.
+         * @description In the order of the steps, which count through all stages. A client that accepts `text/csv` gets that, with the names of the
+         *     fields in the first line.
+         */
+        get: operations["listFineTuningMetrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/samples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Pictures of fixed prompts and seeds, from the averaged weights.
+         * @description In the order of the steps.
+         */
+        get: operations["listFineTuningSamples"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/samples/{sample}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A sample's picture. */
+        get: operations["getFineTuningSampleContent"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/checkpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What can be gone on from and deployed, newest first.
+         * @description The last of each stage, and the latest between.
+         */
+        get: operations["listFineTuningCheckpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/fine_tuning/jobs/{id}/checkpoints/{checkpoint}/deploy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Serve a checkpoint as a model.
+         * @description For administrators. The checkpoint's averaged weights are made into a model of their own, which is loaded beside the others and then
+         *     takes the name over: new requests get it, and those that were begun end on what they began with. Answers when it serves.
+         */
+        post: operations["deployFineTuningCheckpoint"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What was deployed, newest first. */
+        get: operations["listDeployments"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deployments/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One deployment. */
+        get: operations["getDeployment"];
+        put?: never;
+        post?: never;
+        /**
+         * Remove a deployment that does not serve, with its files.
+         * @description It cannot be rolled back to any more.
+         */
+        delete: operations["deleteDeployment"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models/{id}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Serve again what served under this name before the live deployment.
+         * @description The deployment whose place it took, or the configured model. The request has no body.
+         */
+        post: operations["rollbackModel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models/{id}/withdraw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take back all that was deployed under this name.
+         * @description The configured model serves again; where there is none, the name is not served any more. The request has no body.
+         */
+        post: operations["withdrawModel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/livez": {
         parameters: {
             query?: never;
@@ -743,6 +1049,8 @@ export interface components {
             aliases: string[];
             /** @description Changes whenever the model's configuration or weights change. */
             version: string;
+            /** @description The deployment that serves under this name; `null` for a model as the server was configured with it. */
+            origin: components["schemas"]["Deployment"] | null;
             /**
              * @description An unloaded model is loaded by the first request for it, which takes that much longer.
              * @enum {string}
@@ -757,6 +1065,510 @@ export interface components {
             /** @enum {string} */
             default_scheduler: "dpm++_2m" | "dpm++_2m_karras" | "ddim" | "euler" | "lcm";
             max_prompt_tokens: number;
+        };
+        /** @enum {string} */
+        FineTuningStatus: "validating" | "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled";
+        /**
+         * @description What a stage is for, in the order in which a model comes to be: the autoencoder; pixels, on labels or captions; the alignment
+         *     of text and picture; quality, on the best pictures, often with all aspect ratios.
+         * @enum {string}
+         */
+        StageKind: "vae" | "pixel" | "align" | "aesthetic";
+        CreateFineTuningJobRequest: {
+            /**
+             * @description What to begin with; a name that `GET /v1/models` lists.
+             * @example tiny
+             */
+            model: string;
+            /** @description What to train on, as it stands when the job is created. */
+            dataset: string;
+            /** @description All weights, or a LoRA beside them. Large models are trained as a LoRA when left out. */
+            method?: components["schemas"]["FineTuningMethodRequest"] | null;
+            /** @description What the transformer begins with; the model's weights when left out. */
+            start?: components["schemas"]["FineTuningStartRequest"] | null;
+            stages: components["schemas"]["FineTuningStageRequest"][];
+            /** @description Noise, timesteps, order and dropout derive from it. Drawn when left out. */
+            seed?: number | null;
+            /** @description Pictures of fixed prompts and seeds on the way; none when left out. */
+            samples?: components["schemas"]["FineTuningSamplesRequest"] | null;
+            /**
+             * @description Steps between checkpoints. One is made at the end of every stage too, and when the job pauses.
+             * @default 500
+             */
+            checkpoint_every?: number | null;
+            /**
+             * @description How many of those between stages stay; those of stages' ends all do.
+             * @default 2
+             */
+            keep_checkpoints?: number | null;
+            /**
+             * @description Share of the pictures that no stage trains on, which tell whether it learned.
+             * @default 0.05
+             */
+            held_out_share?: number | null;
+            /** @description What the name of a deployed checkpoint ends in. */
+            suffix?: string | null;
+            /**
+             * @description Whether a dataset with files that cannot be trained on fails the job, or is used without them.
+             * @default fail
+             * @enum {string|null}
+             */
+            on_bad_data?: "fail" | "skip" | null;
+            /**
+             * @description Answers with the plan and creates nothing.
+             * @default false
+             */
+            dry_run?: boolean | null;
+        };
+        FineTuningMethodRequest: {
+            /** @enum {string} */
+            type: "full" | "lora";
+            /**
+             * @description Of a LoRA.
+             * @default 16
+             */
+            rank?: number | null;
+            /** @description A LoRA counts alpha / rank; the rank when left out. */
+            alpha?: number | null;
+            /**
+             * @description Ends of the names of the linear layers that a LoRA adapts; all projections of attention when left out.
+             * @example [
+             *       "to_q",
+             *       "to_k",
+             *       "to_v",
+             *       "to_out.0"
+             *     ]
+             */
+            targets?: string[] | null;
+        };
+        FineTuningStartRequest: {
+            /**
+             * @description The model's weights, random ones, or those of a class-conditional DiT.
+             * @enum {string}
+             */
+            from: "model" | "random" | "dit";
+            /** @description With `dit`, its folder in the diffusers layout, within the server's `ATELIER_TRAIN_SOURCES`. */
+            source?: string | null;
+        };
+        /** @description What is left out has the default of its kind. */
+        FineTuningStageRequest: {
+            kind: components["schemas"]["StageKind"];
+            /** @description Side of the square in pixels; 256, and for `aesthetic` the model's own. */
+            resolution?: number | null;
+            /** @description Trains at the aspect ratios of the pictures rather than on their centred squares. */
+            multi_aspect?: boolean | null;
+            /** @description Optimiser steps. */
+            steps?: number | null;
+            /** @description Pictures of one step; how many are computed at once is chosen from what they cost. */
+            batch_size?: number | null;
+            learning_rate?: number | null;
+            /** @enum {string|null} */
+            schedule?: "constant" | "cosine" | null;
+            warmup_steps?: number | null;
+            weight_decay?: number | null;
+            /** @description Largest global norm of the gradients. */
+            gradient_clip?: number | null;
+            /** @description Of the averaged weights, which samples, reports and deployments are of. */
+            ema_decay?: number | null;
+            /** @description Share of the pictures whose caption is left out. */
+            caption_dropout?: number | null;
+            loss?: components["schemas"]["FineTuningLossRequest"] | null;
+            /** @description Of a `vae` stage. */
+            kl_weight?: number | null;
+            filter?: components["schemas"]["FineTuningFilter"] | null;
+            train?: components["schemas"]["FineTuningTrainRequest"] | null;
+        };
+        FineTuningLossRequest: {
+            /**
+             * @description With the bound on the learned variance, as the paper has it, or the noise's squared error alone.
+             * @default variational
+             * @enum {string|null}
+             */
+            kind?: "variational" | "mse" | null;
+            /** @description γ of min-SNR weighting; none when left out. */
+            min_snr?: number | null;
+        };
+        FineTuningFilter: {
+            /** @description Pictures with a lower score, or without one, are left out of the stage. */
+            min_aesthetic_score?: number | null;
+        };
+        FineTuningTrainRequest: {
+            /**
+             * @description Trains the text encoder as well; for small ones.
+             * @default false
+             */
+            text_encoder?: boolean | null;
+            /**
+             * @description What the transformer is told of a picture. `class` trains a DiT on labels, before it knows text.
+             * @enum {string|null}
+             */
+            condition?: "text" | "class" | "none" | null;
+            /**
+             * @description Block by block takes a third of the memory and half as long again; large models go so when left out.
+             * @enum {string|null}
+             */
+            recompute?: "none" | "blocks" | null;
+            /**
+             * @default float32
+             * @enum {string|null}
+             */
+            precision?: "float32" | "float16" | null;
+        };
+        FineTuningSamplesRequest: {
+            prompts: {
+                prompt: string;
+                /** @default 0 */
+                seed?: number | null;
+            }[];
+            /**
+             * @description Steps between them; they are made at the end of every stage too.
+             * @default 500
+             */
+            every?: number | null;
+            /**
+             * @description Denoising steps.
+             * @default 20
+             */
+            steps?: number | null;
+            /** @default 4.5 */
+            guidance_scale?: number | null;
+        };
+        FineTuningMethod: {
+            /** @enum {string} */
+            type: "full" | "lora";
+            rank?: number;
+            alpha?: number;
+            targets?: string[];
+        };
+        FineTuningStart: {
+            /** @enum {string} */
+            from: "model" | "random" | "dit";
+            source?: string;
+        };
+        /** @description Every number of a stage. */
+        FineTuningStage: {
+            kind: components["schemas"]["StageKind"];
+            resolution: number;
+            multi_aspect: boolean;
+            steps: number;
+            batch_size: number;
+            learning_rate: number;
+            /** @enum {string} */
+            schedule: "constant" | "cosine";
+            warmup_steps: number;
+            weight_decay: number;
+            gradient_clip: number;
+            ema_decay: number;
+            caption_dropout: number;
+            loss: {
+                /** @enum {string} */
+                kind: "variational" | "mse";
+                min_snr: number | null;
+            };
+            kl_weight: number;
+            filter: components["schemas"]["FineTuningFilter"];
+            train: {
+                text_encoder: boolean;
+                /** @enum {string} */
+                condition: "text" | "class" | "none";
+                /** @enum {string} */
+                recompute: "none" | "blocks";
+                /** @enum {string} */
+                precision: "float32" | "float16";
+            };
+        };
+        FineTuningSamples: {
+            prompts: {
+                prompt: string;
+                seed: number;
+            }[];
+            every: number;
+            steps: number;
+            guidance_scale: number;
+        };
+        /** @description What was or will be used. */
+        FineTuningUse: {
+            device_hours: number;
+            energy_kwh: number;
+            /** @description By `ATELIER_CO2_G_PER_KWH`. */
+            co2_grams: number;
+            /** @description By `ATELIER_COST_PER_DEVICE_HOUR`, in whatever that is in; `null` where nothing is set. */
+            cost: number | null;
+        };
+        FineTuningMeasuredUse: {
+            /**
+             * @description The machine's own meters, or `ATELIER_DEVICE_WATTS`.
+             * @enum {string|null}
+             */
+            energy_source: "rapl" | "nvidia-smi" | "configured" | null;
+        } & components["schemas"]["FineTuningUse"];
+        /** @description What a job would be. As a body for `POST /v1/fine_tuning/jobs`, its fields up to `held_out_share` say the same again. */
+        FineTuningPlan: {
+            /** @constant */
+            object: "fine_tuning.plan";
+            model: string;
+            model_version: string;
+            method: components["schemas"]["FineTuningMethod"];
+            start: components["schemas"]["FineTuningStart"];
+            seed: number;
+            stages: components["schemas"]["FineTuningStage"][];
+            samples: components["schemas"]["FineTuningSamples"];
+            checkpoint_every: number;
+            keep_checkpoints: number;
+            held_out_share: number;
+            estimate: components["schemas"]["FineTuningEstimate"];
+        };
+        /** @description What a job is expected to take, by what serving or an earlier job measured on these devices. */
+        FineTuningEstimate: {
+            steps: number;
+            pictures: number;
+            parameters: number;
+            trained_parameters: number;
+            /** @description While no requests for pictures come. */
+            expected_seconds: number;
+            /** @description Of that, to encode pictures and texts, which is done once. */
+            prepare_seconds: number;
+            samples_seconds: number;
+            /** @description Of the stage that takes most, beside what serving takes. */
+            memory_bytes: number;
+            /** @description What a device's process may take. */
+            memory_limit_bytes: number;
+            checkpoint_bytes: number;
+            /** @description For all checkpoints that are kept, one that is written, and what is encoded. */
+            disk_bytes: number;
+            use: components["schemas"]["FineTuningUse"];
+            stages: {
+                /** @description Pictures that are computed at once. */
+                micro_batch: number;
+                /** @description What a request may have to wait for. */
+                micro_step_ms: number;
+                expected_seconds: number;
+                /**
+                 * @description By an earlier job, or from what serving costs.
+                 * @enum {string}
+                 */
+                basis: "measured" | "estimated";
+                /**
+                 * @description What moves to a device with memory of its own and back at every micro-step: nothing for a LoRA, whose base stays there, and
+                 *     gigabytes for all weights of a large model.
+                 */
+                crossing_bytes: number;
+                /** @description In bytes; `mapped` are frozen weights in files that serving reads too, and not in the total. */
+                memory: {
+                    weights: number;
+                    gradients: number;
+                    moments: number;
+                    average: number;
+                    activations: number;
+                    mapped: number;
+                    total: number;
+                };
+            }[];
+            warnings: string[];
+        };
+        FineTuningJob: {
+            /** @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f */
+            id: string;
+            /** @constant */
+            object: "fine_tuning.job";
+            /** @description In seconds since 1970, as are the other times. */
+            created_at: number;
+            started_at: number | null;
+            finished_at: number | null;
+            /** @description While it runs, by what its steps took so far. */
+            estimated_finish: number | null;
+            status: components["schemas"]["FineTuningStatus"];
+            /** @description It pauses as soon as the work at hand is done and saved. */
+            pausing: boolean;
+            model: string;
+            /** @description Of the model when the job was created. */
+            model_version: string;
+            /** @description The name that a checkpoint of it serves under, where one does; the newest one. */
+            fine_tuned_model: string | null;
+            dataset: string;
+            /** @description In the snapshot of its dataset; `null` until that is made. */
+            pictures: {
+                used: number;
+                left_out: number;
+            } | null;
+            suffix: string | null;
+            /** @enum {string} */
+            on_bad_data: "fail" | "skip";
+            method: components["schemas"]["FineTuningMethod"];
+            start: components["schemas"]["FineTuningStart"];
+            seed: number;
+            stages: components["schemas"]["FineTuningStage"][];
+            samples: components["schemas"]["FineTuningSamples"];
+            checkpoint_every: number;
+            keep_checkpoints: number;
+            held_out_share: number;
+            /** @description Steps of all stages together. */
+            progress: {
+                step: number;
+                steps: number;
+            };
+            estimate: components["schemas"]["FineTuningEstimate"];
+            use: components["schemas"]["FineTuningMeasuredUse"];
+            /** @description What the stages that are finished changed. */
+            reports: components["schemas"]["FineTuningReport"][];
+            /** @description How often it was taken up; more than once after pauses and restarts. */
+            attempt: number;
+            error: {
+                /** @enum {string} */
+                code: "bad_dataset" | "training_failed" | "device_failed" | "storage_failed" | "server_failed";
+                message: string;
+            } | null;
+        };
+        FineTuningReport: {
+            /** @description From 0. */
+            stage: number;
+            kind: components["schemas"]["StageKind"];
+            steps: number;
+            pictures: number;
+            /** @description Loss on pictures that are not trained on, by the averaged weights, with the same noise before and after. */
+            held_out: {
+                loss_before: number;
+                loss_after: number;
+                pictures: number;
+            } | null;
+            /** @description The tensor that changed most, by its norm. */
+            largest_change: {
+                parameter: string;
+                relative: number;
+            };
+            use: components["schemas"]["FineTuningMeasuredUse"];
+        };
+        FineTuningJobList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["FineTuningJob"][];
+            has_more: boolean;
+        };
+        FineTuningEvent: {
+            id: string;
+            /** @constant */
+            object: "fine_tuning.job.event";
+            created_at: number;
+            /** @enum {string} */
+            level: "info" | "warn" | "error";
+            /** @description For people. */
+            message: string;
+            /**
+             * @description As OpenAI's clients know it.
+             * @enum {string}
+             */
+            type: "message" | "metrics";
+            /**
+             * @description What happened.
+             * @enum {string}
+             */
+            event: "created" | "validated" | "queued" | "started" | "preparing" | "stage_started" | "metrics" | "sample" | "checkpoint" | "stage_finished" | "note" | "pausing" | "paused" | "resumed" | "succeeded" | "failed" | "cancelled";
+            /** @description Figures and ids that belong to it. */
+            data: {
+                [key: string]: unknown;
+            };
+        };
+        FineTuningEventList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["FineTuningEvent"][];
+            has_more: boolean;
+        };
+        FineTuningMetric: {
+            /** @description Through all stages, from 1. */
+            step: number;
+            /** @description From 0. */
+            stage: number;
+            stage_step: number;
+            loss: number;
+            gradient_norm: number;
+            learning_rate: number;
+            /** @description Of device time. */
+            images_per_second: number;
+            device_ms: number;
+        };
+        FineTuningMetricList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["FineTuningMetric"][];
+            has_more: boolean;
+        };
+        FineTuningSample: {
+            id: string;
+            /** @constant */
+            object: "fine_tuning.job.sample";
+            created_at: number;
+            job: string;
+            stage: number;
+            /** @description Through all stages. */
+            step: number;
+            /** @description Which of the job's prompts, from 0. */
+            index: number;
+            prompt: string;
+            seed: number;
+            /** @description Where its bytes are. */
+            url: string;
+            width: number;
+            height: number;
+        };
+        FineTuningSampleList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["FineTuningSample"][];
+            has_more: boolean;
+        };
+        FineTuningCheckpoint: {
+            id: string;
+            /** @constant */
+            object: "fine_tuning.job.checkpoint";
+            created_at: number;
+            fine_tuning_job_id: string;
+            /** @description Through all stages. */
+            step_number: number;
+            stage: number;
+            size_bytes: number;
+            /** @description Of its last step. */
+            metrics: components["schemas"]["FineTuningMetric"] | null;
+            /** @description The name that it serves under, where it does. */
+            fine_tuned_model_checkpoint: string | null;
+        };
+        FineTuningCheckpointList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["FineTuningCheckpoint"][];
+            first_id: string | null;
+            last_id: string | null;
+            has_more: boolean;
+        };
+        DeployCheckpointRequest: {
+            /** @description The name to serve it under; that of a model that serves is taken over. When left out, the model's name and the job's suffix. */
+            name?: string | null;
+        };
+        Deployment: {
+            /** @example dep_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f */
+            id: string;
+            /** @constant */
+            object: "deployment";
+            /** @description In seconds since 1970. */
+            created_at: number;
+            /** @description When it last ceased to serve; `null` while it serves. */
+            ended_at: number | null;
+            name: string;
+            /** @enum {string} */
+            state: "live" | "superseded" | "rolled_back" | "withdrawn";
+            model_version: string;
+            /** @description The model that the job began with. */
+            base_model: string;
+            /** @description It may have been deleted since, as may the checkpoint. */
+            job: string;
+            checkpoint: string;
+            step: number;
+        };
+        DeploymentList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["Deployment"][];
+            has_more: boolean;
         };
         Status: {
             /** @enum {string} */
@@ -777,7 +1589,7 @@ export interface components {
                  * @description Stable, for programs.
                  * @enum {string}
                  */
-                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "host_not_allowed" | "origin_not_allowed" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
+                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "host_not_allowed" | "origin_not_allowed" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
                 request_id: string;
             };
         };
@@ -917,6 +1729,11 @@ export interface components {
          */
         GenerationId: string;
         /**
+         * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+         * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+         */
+        FineTuningJobId: string;
+        /**
          * @description The picture's id, as `POST /v1/images/generations` gave it.
          * @example img_4m2v9k0q7t1x8c5z3b6n
          */
@@ -932,6 +1749,8 @@ export interface components {
         IdempotencyReplayed: "true";
         /** @description Where the generation is. */
         Location: string;
+        /** @description Where the job is. */
+        JobLocation: string;
         /** @description The preference that was heeded, such as `wait=30`. */
         PreferenceApplied: string;
         /** @description The SHA-256 of the bytes, quoted. */
@@ -972,6 +1791,38 @@ export type SchemaImageParameters = components['schemas']['ImageParameters'];
 export type SchemaOutputFormat = components['schemas']['OutputFormat'];
 export type SchemaModelList = components['schemas']['ModelList'];
 export type SchemaModel = components['schemas']['Model'];
+export type SchemaFineTuningStatus = components['schemas']['FineTuningStatus'];
+export type SchemaStageKind = components['schemas']['StageKind'];
+export type SchemaCreateFineTuningJobRequest = components['schemas']['CreateFineTuningJobRequest'];
+export type SchemaFineTuningMethodRequest = components['schemas']['FineTuningMethodRequest'];
+export type SchemaFineTuningStartRequest = components['schemas']['FineTuningStartRequest'];
+export type SchemaFineTuningStageRequest = components['schemas']['FineTuningStageRequest'];
+export type SchemaFineTuningLossRequest = components['schemas']['FineTuningLossRequest'];
+export type SchemaFineTuningFilter = components['schemas']['FineTuningFilter'];
+export type SchemaFineTuningTrainRequest = components['schemas']['FineTuningTrainRequest'];
+export type SchemaFineTuningSamplesRequest = components['schemas']['FineTuningSamplesRequest'];
+export type SchemaFineTuningMethod = components['schemas']['FineTuningMethod'];
+export type SchemaFineTuningStart = components['schemas']['FineTuningStart'];
+export type SchemaFineTuningStage = components['schemas']['FineTuningStage'];
+export type SchemaFineTuningSamples = components['schemas']['FineTuningSamples'];
+export type SchemaFineTuningUse = components['schemas']['FineTuningUse'];
+export type SchemaFineTuningMeasuredUse = components['schemas']['FineTuningMeasuredUse'];
+export type SchemaFineTuningPlan = components['schemas']['FineTuningPlan'];
+export type SchemaFineTuningEstimate = components['schemas']['FineTuningEstimate'];
+export type SchemaFineTuningJob = components['schemas']['FineTuningJob'];
+export type SchemaFineTuningReport = components['schemas']['FineTuningReport'];
+export type SchemaFineTuningJobList = components['schemas']['FineTuningJobList'];
+export type SchemaFineTuningEvent = components['schemas']['FineTuningEvent'];
+export type SchemaFineTuningEventList = components['schemas']['FineTuningEventList'];
+export type SchemaFineTuningMetric = components['schemas']['FineTuningMetric'];
+export type SchemaFineTuningMetricList = components['schemas']['FineTuningMetricList'];
+export type SchemaFineTuningSample = components['schemas']['FineTuningSample'];
+export type SchemaFineTuningSampleList = components['schemas']['FineTuningSampleList'];
+export type SchemaFineTuningCheckpoint = components['schemas']['FineTuningCheckpoint'];
+export type SchemaFineTuningCheckpointList = components['schemas']['FineTuningCheckpointList'];
+export type SchemaDeployCheckpointRequest = components['schemas']['DeployCheckpointRequest'];
+export type SchemaDeployment = components['schemas']['Deployment'];
+export type SchemaDeploymentList = components['schemas']['DeploymentList'];
 export type SchemaStatus = components['schemas']['Status'];
 export type SchemaError = components['schemas']['Error'];
 export type ResponseBadRequest = components['responses']['BadRequest'];
@@ -986,11 +1837,13 @@ export type ResponseUnavailable = components['responses']['Unavailable'];
 export type ResponseFailure = components['responses']['Failure'];
 export type ParameterIdempotencyKey = components['parameters']['IdempotencyKey'];
 export type ParameterGenerationId = components['parameters']['GenerationId'];
+export type ParameterFineTuningJobId = components['parameters']['FineTuningJobId'];
 export type ParameterImageId = components['parameters']['ImageId'];
 export type HeaderRequestId = components['headers']['RequestId'];
 export type HeaderRetryAfter = components['headers']['RetryAfter'];
 export type HeaderIdempotencyReplayed = components['headers']['IdempotencyReplayed'];
 export type HeaderLocation = components['headers']['Location'];
+export type HeaderJobLocation = components['headers']['JobLocation'];
 export type HeaderPreferenceApplied = components['headers']['PreferenceApplied'];
 export type HeaderETag = components['headers']['ETag'];
 export type HeaderCacheControl = components['headers']['CacheControl'];
@@ -1535,6 +2388,734 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listFineTuningJobs: {
+        parameters: {
+            query?: {
+                /** @description The id of the last one of the page before. */
+                after?: string;
+                /**
+                 * @description How many at most.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Only those that stand so. */
+                status?: components["schemas"]["FineTuningStatus"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningJobList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    createFineTuningJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description A name for this request, unique to it (a UUID is fine), valid for 24 hours. A second request with the same key and
+                 *     the same body gets what became of the first one (the same pictures, also where the server picked the seed, or the
+                 *     same failure), waits for it if need be, and is marked `idempotency-replayed: true`; with another body it is refused.
+                 * @example 7b1f6a52-3c0e-4f0e-9a55-2f3f6a6b1c11
+                 */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateFineTuningJobRequest"];
+            };
+        };
+        responses: {
+            /** @description What the job would be and take; nothing was created. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "idempotency-replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningPlan"];
+                };
+            };
+            /** @description It is stored and will be carried out. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    location: components["headers"]["JobLocation"];
+                    "idempotency-replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningJob"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["KeyConflict"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    getFineTuningJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+                 * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["FineTuningJobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The job. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningJob"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    deleteFineTuningJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+                 * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["FineTuningJobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone, and so are its checkpoints, samples, metrics and events. */
+            204: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description The job has not ended, or a checkpoint of it serves. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    cancelFineTuningJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+                 * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["FineTuningJobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The job as it stands now. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningJob"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    pauseFineTuningJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+                 * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["FineTuningJobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The job as it stands now. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningJob"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description The job has ended. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    resumeFineTuningJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+                 * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["FineTuningJobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The job as it stands now. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningJob"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description The job has ended. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listFineTuningEvents: {
+        parameters: {
+            query?: {
+                /** @description The id of the last one of the page before. */
+                after?: string;
+                /**
+                 * @description How many at most.
+                 * @example 20
+                 */
+                limit?: number;
+            };
+            header?: {
+                /**
+                 * @description The id of the last event that the client has seen of the stream.
+                 * @example 17
+                 */
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                /**
+                 * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+                 * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["FineTuningJobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningEventList"];
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description The client has seen all there will ever be of the stream. */
+            204: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listFineTuningMetrics: {
+        parameters: {
+            query?: {
+                /** @description Only later steps. */
+                after?: number;
+                /** @description How many at most. */
+                limit?: number;
+                /** @description Only steps that are multiples of it, for long jobs. */
+                every?: number;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+                 * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["FineTuningJobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The steps. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningMetricList"];
+                    "text/csv": unknown;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listFineTuningSamples: {
+        parameters: {
+            query?: {
+                /** @description The id of the last one of the page before. */
+                after?: string;
+                /**
+                 * @description How many at most.
+                 * @example 20
+                 */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+                 * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["FineTuningJobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningSampleList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    getFineTuningSampleContent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+                 * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["FineTuningJobId"];
+                /** @description The sample's id. */
+                sample: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The picture. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/webp": unknown;
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listFineTuningCheckpoints: {
+        parameters: {
+            query?: {
+                /** @description The id of the last one of the page before. */
+                after?: string;
+                /**
+                 * @description How many at most.
+                 * @example 20
+                 */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+                 * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["FineTuningJobId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FineTuningCheckpointList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    deployFineTuningCheckpoint: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description A name for this request, unique to it (a UUID is fine), valid for 24 hours. A second request with the same key and
+                 *     the same body gets what became of the first one (the same pictures, also where the server picked the seed, or the
+                 *     same failure), waits for it if need be, and is marked `idempotency-replayed: true`; with another body it is refused.
+                 * @example 7b1f6a52-3c0e-4f0e-9a55-2f3f6a6b1c11
+                 */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /**
+                 * @description The job's id, as `POST /v1/fine_tuning/jobs` gave it.
+                 * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["FineTuningJobId"];
+                /** @description The checkpoint's id. */
+                checkpoint: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeployCheckpointRequest"];
+            };
+        };
+        responses: {
+            /** @description It serves. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "idempotency-replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description The checkpoint cannot be made into a model, or the model cannot be opened. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["KeyConflict"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listDeployments: {
+        parameters: {
+            query?: {
+                /** @description The id of the last one of the page before. */
+                after?: string;
+                /**
+                 * @description How many at most.
+                 * @example 20
+                 */
+                limit?: number;
+                /** @description Only those under this name. */
+                name?: string;
+                /** @description Only those of this job. */
+                job?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeploymentList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    getDeployment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The deployment's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The deployment. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    deleteDeployment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The deployment's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone. */
+            204: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description It serves, or a job begins with it. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    rollbackModel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The model's own name.
+                 * @example tiny
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The model as it serves now. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description Nothing is deployed under this name, or nothing served before. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    withdrawModel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The model's own name.
+                 * @example tiny
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The deployment that served until now. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deployment"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description Nothing is deployed under this name. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };

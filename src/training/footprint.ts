@@ -22,8 +22,14 @@ export interface ModelFootprint {
     readonly matrices: ReadonlyMap<string, readonly [number, number]>
   }
   readonly textEncoder: ComponentFootprint
-  readonly vae: ComponentFootprint
-  /** Pixels along one side of a token. */
+  readonly vae: ComponentFootprint & {
+    /** Of its first level. */
+    readonly channels: number
+  }
+  /** Of the text encoder's states. */
+  readonly captionWidth: number
+  /** Pixels along one side of a latent, and of a token. */
+  readonly pixelsPerLatent: number
   readonly pixelsPerToken: number
   /** Weights of few bits can be served and not trained. */
   readonly quantised: readonly string[]
@@ -35,7 +41,9 @@ export async function readFootprint(folder: string): Promise<ModelFootprint> {
   const quantised = [transformer, textEncoder].filter(
     ({ name, config }) => quantisationOf(name, config) !== undefined,
   )
-  const { layers, heads, headWidth, patchSize } = readPixArtConfig(transformer.config)
+  const { layers, heads, headWidth, patchSize, captionWidth } = readPixArtConfig(transformer.config)
+  const vaeConfig = readVaeConfig(vae.config)
+  const pixelsPerLatent = vaeDownsampling(vaeConfig)
   return {
     version,
     transformer: {
@@ -46,8 +54,10 @@ export async function readFootprint(folder: string): Promise<ModelFootprint> {
       matrices: matricesOf(transformer),
     },
     textEncoder: footprintOf(textEncoder),
-    vae: footprintOf(vae),
-    pixelsPerToken: vaeDownsampling(readVaeConfig(vae.config)) * patchSize,
+    vae: { ...footprintOf(vae), channels: vaeConfig.channels[0] ?? 0 },
+    captionWidth,
+    pixelsPerLatent,
+    pixelsPerToken: pixelsPerLatent * patchSize,
     quantised: quantised.map(({ name }) => name),
   }
 }

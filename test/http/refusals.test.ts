@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { buildApp } from '../../src/http/app.ts'
 import { buildTestApp, listen, silent, testConfig } from './server.ts'
 import { send, sendBytes } from './requests.ts'
-import { unreachableService } from './unreachable.ts'
+import { idleFineTuning, unreachableService } from './unreachable.ts'
 
 let app: FastifyInstance
 let address: string
@@ -291,7 +291,12 @@ test('logs name the request and never the prompt', async () => {
   const lines: string[] = []
   const { pino } = await import('pino')
   const logger = pino({ level: 'trace' }, { write: (line: string) => void lines.push(line) })
-  const logged = await buildApp({ generation: unreachableService, config: testConfig(), logger })
+  const logged = await buildApp({
+    generation: unreachableService,
+    fineTuning: idleFineTuning,
+    config: testConfig(),
+    logger,
+  })
   const there = await listen(logged)
   for (const body of [{ prompt: 'secret lighthouse' }, { prompt: 'secret lighthouse', steps: 0 }]) {
     const headers = { ...json, 'x-request-id': 'trace-7' }

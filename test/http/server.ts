@@ -11,6 +11,7 @@ import { buildApp, type AppDependencies } from '../../src/http/app.ts'
 import { createAjv } from '../../src/http/validation.ts'
 import { openStorage } from '../../src/storage/storage.ts'
 import { paintPool, type PaintOptions, type PaintPool } from '../generation/paint-pool.ts'
+import { idleFineTuning } from './unreachable.ts'
 
 export const silent: Logger = pino({ level: 'silent' })
 
@@ -56,6 +57,7 @@ export async function buildTestApp(
 ): Promise<FastifyInstance> {
   const app = await buildApp({
     generation,
+    fineTuning: idleFineTuning,
     config: testConfig(),
     logger: silent,
     drainMs: 0,

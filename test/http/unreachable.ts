@@ -1,5 +1,7 @@
-/** A service for tests of what is refused before any service is asked: it knows its models, and every call is a mistake. */
+/** Services for tests of what is refused before any service is asked: models are known, nothing is trained, and every call is a mistake. */
+import type { FineTuningService } from '../../src/fine-tuning/service.ts'
 import type { GenerationService } from '../../src/generation/service.ts'
+import { fineTuningStates } from '../../src/fine-tuning/states.ts'
 import { paintModel } from '../generation/paint-pool.ts'
 
 const unreachable = (): never => {
@@ -23,5 +25,45 @@ export const unreachableService: GenerationService = {
   image: unreachable,
   openBlob: unreachable,
   count: unreachable,
+  close: unreachable,
+}
+
+/** Nothing is trained and nothing is deployed. */
+export const idleFineTuning: FineTuningService = {
+  rates: { watts: 100, gramsPerKwh: 480, costPerDeviceHour: undefined },
+  plan: unreachable,
+  create: unreachable,
+  find: unreachable,
+  list: unreachable,
+  events: unreachable,
+  streamEvents: unreachable,
+  metrics: unreachable,
+  samples: unreachable,
+  openSample: unreachable,
+  checkpoints: unreachable,
+  pause: unreachable,
+  resume: unreachable,
+  cancel: unreachable,
+  delete: unreachable,
+  deploy: unreachable,
+  deployments: {
+    get: unreachable,
+    list: unreachable,
+    live: async () => undefined,
+    allLive: async () => [],
+    rollback: unreachable,
+    withdraw: unreachable,
+    delete: unreachable,
+  },
+  figures: async () => ({
+    jobs: Object.fromEntries(fineTuningStates.map((state) => [state, 0])) as Record<
+      (typeof fineTuningStates)[number],
+      number
+    >,
+    steps: 0,
+    images: 0,
+    deviceSeconds: 0,
+    imagesPerSecond: 0,
+  }),
   close: unreachable,
 }

@@ -2,6 +2,7 @@
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import type { Config } from '../../config.ts'
 import type { FailedGeneration } from '../../generation/generation.ts'
+import type { FineTuningService } from '../../fine-tuning/service.ts'
 import type { GenerationService } from '../../generation/service.ts'
 import type { Contract } from '../contract.ts'
 import { ApiError } from '../errors.ts'
@@ -11,6 +12,7 @@ import { describeValue } from '../validation.ts'
 
 export interface RouteDependencies {
   readonly generation: GenerationService
+  readonly fineTuning: FineTuningService
   readonly config: Config
   readonly contract: Contract
   readonly lifecycle: Lifecycle
@@ -56,4 +58,12 @@ export function asFailure({ id, error }: FailedGeneration, log: FastifyBaseLogge
 export function idempotencyKeyOf({ headers }: Pick<FastifyRequest, 'headers'>): string | undefined {
   const value = headers['idempotency-key']
   return Array.isArray(value) ? value.join(', ') : value
+}
+
+/** An empty object is what clients send that cannot send nothing. @throws {ApiError} `unknown_parameter` */
+export function refuseBody({ body }: { readonly body?: unknown }): void {
+  if (body == null || (typeof body === 'object' && Object.keys(body).length === 0)) return
+  throw new ApiError('unknown_parameter', `body: expected nothing, got ${describeValue(body)}`, {
+    param: 'body',
+  })
 }

@@ -3,7 +3,7 @@ import type { FastifyReply } from 'fastify'
 import type { Generation } from '../../generation/generation.ts'
 import type { CreateOptions } from '../../generation/service.ts'
 import type { SchemaCreateGenerationRequest } from '../../sdk/schema.ts'
-import { withDefaults, type ContractRequest, type Handler } from '../contract.ts'
+import { withDefaults, type Handler } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import { clientGone } from '../lifecycle.ts'
 import { aliasedModel, readParameters } from '../limits.ts'
@@ -13,6 +13,7 @@ import {
   generationNotFound,
   generationUrl,
   idempotencyKeyOf,
+  refuseBody,
   type RouteDependencies,
 } from './dependencies.ts'
 import { describeGeneration } from './describe-generation.ts'
@@ -140,13 +141,4 @@ export function deleteGeneration({ generation: service }: RouteDependencies): Ha
     if (!(await service.delete(id))) throw generationNotFound(id)
     return reply.code(204).send()
   }
-}
-
-/** An empty object is what clients send that cannot send nothing. */
-function refuseBody({ body }: ContractRequest<'cancelGeneration' | 'deleteGeneration'>): void {
-  const came: unknown = body
-  if (came == null || (typeof came === 'object' && Object.keys(came).length === 0)) return
-  throw new ApiError('unknown_parameter', `body: expected nothing, got ${describeValue(came)}`, {
-    param: 'body',
-  })
 }

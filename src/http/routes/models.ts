@@ -3,19 +3,21 @@ import type { SchemaModel } from '../../sdk/schema.ts'
 import type { Handler } from '../contract.ts'
 import { resolveModel } from '../limits.ts'
 import { asUnixSeconds, type RouteDependencies } from './dependencies.ts'
+import { describeDeployment } from './describe-fine-tuning.ts'
 
-function describeModel(
-  model: RouteDependencies['generation']['models'][number],
-  dependencies: RouteDependencies,
-): SchemaModel {
-  const { generation, config, startedAt } = dependencies
+type Model = RouteDependencies['generation']['models'][number]
+
+export async function describeModel(model: Model, dependencies: RouteDependencies): Promise<SchemaModel> {
+  const { generation, fineTuning, config, startedAt } = dependencies
+  const deployment = await fineTuning.deployments.live(model.name)
   return {
     id: model.name,
     object: 'model',
-    created: asUnixSeconds(startedAt),
+    created: asUnixSeconds(deployment?.createdAt ?? startedAt),
     owned_by: 'atelier',
-    aliases: model === generation.models[0] ? [...config.modelAliases] : [],
+    aliases: model.name === generation.models[0]?.name ? [...config.modelAliases] : [],
     version: model.version,
+    origin: deployment ? describeDeployment(deployment) : null,
     state: model.state,
     size_bytes: model.sizeBytes,
     base_size: model.baseSize,
@@ -28,7 +30,9 @@ function describeModel(
 export function listModels(dependencies: RouteDependencies): Handler<'listModels'> {
   return async () => ({
     object: 'list',
-    data: dependencies.generation.models.map((model) => describeModel(model, dependencies)),
+    data: await Promise.all(
+      dependencies.generation.models.map((model) => describeModel(model, dependencies)),
+    ),
   })
 }
 

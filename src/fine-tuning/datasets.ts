@@ -1,0 +1,43 @@
+/** What this room needs of datasets, in its own words. */
+import type { DatasetService } from '../datasets/service.ts'
+import type { Transaction } from '../storage/database.ts'
+import { FineTuningError } from './errors.ts'
+
+export type Datasets = Pick<DatasetService, 'get' | 'snapshot' | 'problems' | 'requireReady'>
+
+/** @returns how many pictures it has @throws {FineTuningError} `unknown_dataset`, `invalid_job` when it is not ready */
+export async function countPictures(datasets: Datasets, id: string): Promise<number> {
+  const dataset = await datasets.get(id)
+  if (!dataset)
+    throw new FineTuningError('unknown_dataset', `there is no dataset ${JSON.stringify(id)}`, {
+      parameter: 'dataset',
+    })
+  if (dataset.state !== 'ready')
+    throw new FineTuningError(
+      'invalid_job',
+      `dataset: expected a ready one, got one that is ${dataset.state}`,
+      {
+        parameter: 'dataset',
+      },
+    )
+  return dataset.counts.items
+}
+
+const problemsNamed = 3
+
+/** @returns the first problems that keep files out of it, in a line for people */
+export async function nameProblems(datasets: Datasets, id: string): Promise<string> {
+  const { data } = await datasets.problems(id, { limit: 100 })
+  const keptOut = data.filter(({ effect }) => effect === 'left_out')
+  const named = keptOut.slice(0, problemsNamed).map(({ path, code }) => `${path}: ${code}`)
+  return keptOut.length > problemsNamed ? `${named.join(', ')}, …` : named.join(', ')
+}
+
+/** Whether a job that has not ended works with it. */
+export async function datasetInUse(transaction: Transaction, datasetId: string): Promise<boolean> {
+  const job = await transaction.fineTuningJob.findFirst({
+    where: { datasetId, finishedAt: null },
+    select: { id: true },
+  })
+  return job !== null
+}

@@ -1,0 +1,206 @@
+/**
+ * What a run tells, collected and written at most twice a second: steps follow each other quickly, and the database sees a
+ * handful of transactions, however many there are. What a checkpoint follows is written at once.
+ */
+import type { Logger } from 'pino'
+import type { TrainingPool, ServingPool } from '../engine/pool.ts'
+import type { StageReport, StepReport, TrainingEvent } from '../training/job.ts'
+import { checkpointFolders, describeCheckpoint } from './checkpoint-folders.ts'
+import type { EnergyMeter } from './energy.ts'
+import { info, type NewEvent } from './events.ts'
+import { checkpointIdOf, sampleIdOf, type FineTuningJob, type FinishedStage } from './job.ts'
+import { overallStep } from './specification.ts'
+import type { FineTuningStore, NewCheckpoint, NewSample, Told } from './store.ts'
+
+const betweenWritesMs = 500
+/** Between two events that tell of steps; all of them are in the metrics. */
+const betweenMetricsMs = 5_000
+
+export interface ProgressOptions {
+  readonly job: FineTuningJob
+  readonly folder: string
+  readonly store: FineTuningStore
+  readonly pool: Pick<TrainingPool & ServingPool, 'devices'>
+  readonly meter: EnergyMeter
+  readonly log: Logger
+  /** The row is not this attempt's any more. */
+  readonly onLost: () => void
+  readonly onSteps: (steps: readonly StepReport[], imagesPerStep: number) => void
+}
+
+export class RunProgress {
+  readonly #options: ProgressOptions
+  #steps: StepReport[] = []
+  #samples: NewSample[] = []
+  #checkpoints: string[] = []
+  #reports: StageReport[] = []
+  #events: NewEvent[] = []
+  #timer: NodeJS.Timeout | undefined
+  #writing: Promise<void> = Promise.resolve()
+  #toldMetricsAtMs = -Infinity
+  #trainedMs: number
+  /** Of this run. */
+  #used = { deviceMs: 0, joules: 0 }
+
+  constructor(options: ProgressOptions) {
+    this.#options = options
+    this.#trainedMs = trainedMs(options.pool)
+  }
+
+  started(device: string): void {
+    this.#add(info(`Training on ${device}`, { type: 'started', device }))
+  }
+
+  note(event: TrainingEvent): void {
+    const { job } = this.#options
+    const at = (stage: number, step: number) => overallStep(job.parameters, stage, step)
+    switch (event.type) {
+      case 'note':
+        return this.#add(info(event.message, { type: 'note' }))
+      case 'preparing': {
+        const { stage, done, of } = event
+        if (done > 0 && done < of) return
+        return this.#add(
+          info(done < of ? `Encoding ${of} pictures and texts` : `${of} pictures and texts are encoded`, {
+            type: 'preparing',
+            stage,
+            done,
+            of,
+          }),
+        )
+      }
+      case 'stage_started': {
+        const { stage, kind, microBatch: micro_batch } = event
+        const message = `Stage ${stage + 1} (${kind}) started, ${micro_batch} pictures a micro-step`
+        return this.#add(info(message, { type: 'stage_started', stage, kind, micro_batch }))
+      }
+      case 'step':
+        return this.#step(event, at(event.stage, event.step))
+      case 'sample': {
+        const { type: _, ...sample } = event
+        const step = at(event.stage, event.step)
+        this.#samples.push({ ...sample, step })
+        const sample_id = sampleIdOf(job.id, { step, index: event.index })
+        return this.#add(
+          info(`Sample ${event.index + 1} after step ${step}`, {
+            type: 'sample',
+            step,
+            index: event.index,
+            sample_id,
+          }),
+        )
+      }
+      case 'checkpoint': {
+        const step = at(event.stage, event.step)
+        this.#checkpoints.push(event.folder)
+        const checkpoint_id = checkpointIdOf(job.id, { step })
+        this.#add(info(`Checkpoint saved after step ${step}`, { type: 'checkpoint', step, checkpoint_id }))
+        return this.#writeNow()
+      }
+      case 'stage_finished': {
+        this.#reports.push(event)
+        const { stage, heldOut } = event
+        const learned = heldOut
+          ? `: held-out loss ${heldOut.lossBefore.toPrecision(4)} → ${heldOut.lossAfter.toPrecision(4)}`
+          : ''
+        return this.#add(info(`Stage ${stage + 1} finished${learned}`, { type: 'stage_finished', stage }))
+      }
+    }
+  }
+
+  /** Before the end is written: what was told and is not written yet, to be written with it. */
+  async end(): Promise<Told> {
+    clearTimeout(this.#timer)
+    await this.#writing
+    return this.#take()
+  }
+
+  #step(report: StepReport, step: number): void {
+    this.#steps.push(report)
+    const isLast = report.step === report.steps
+    if (isLast || performance.now() - this.#toldMetricsAtMs >= betweenMetricsMs) {
+      this.#toldMetricsAtMs = performance.now()
+      const { stage, loss, gradientNorm, learningRate, imagesPerSecond } = report
+      const { steps } = this.#options.job.progress
+      this.#events.push(
+        info(`Step ${step}/${steps}: loss ${loss.toPrecision(4)}`, {
+          type: 'metrics',
+          stage,
+          step,
+          steps,
+          loss,
+          gradient_norm: gradientNorm,
+          learning_rate: learningRate,
+          images_per_second: imagesPerSecond,
+        }),
+      )
+    }
+    this.#writeSoon()
+  }
+
+  #add(event: NewEvent): void {
+    this.#events.push(event)
+    this.#writeSoon()
+  }
+
+  #writeSoon(): void {
+    this.#timer ??= setTimeout(() => this.#writeNow(), betweenWritesMs)
+  }
+
+  #writeNow(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#writing = this.#writing.then(() => this.#write())
+  }
+
+  async #write(): Promise<void> {
+    const { job, store, log, onLost } = this.#options
+    try {
+      if ((await store.write(job, await this.#take())) === 'lost') onLost()
+    } catch (error) {
+      log.error({ err: error, job: job.id }, 'cannot write the progress of a job; it is left out')
+    }
+  }
+
+  async #take(): Promise<Told> {
+    const { job, folder, meter, onSteps } = this.#options
+    const [steps, samples, events] = [this.#steps, this.#samples, this.#events]
+    const [saved, finished] = [this.#checkpoints, this.#reports]
+    this.#steps = []
+    this.#samples = []
+    this.#events = []
+    this.#checkpoints = []
+    this.#reports = []
+    const deviceMs = this.#deviceMs()
+    const energy = deviceMs > 0 ? await meter.take(deviceMs) : undefined
+    this.#used.deviceMs += deviceMs
+    this.#used.joules += energy?.joules ?? 0
+    const kept = saved.length > 0 ? await checkpointFolders(folder) : undefined
+    const described = saved
+      .filter((each) => kept?.includes(each)) // older ones may have made room already
+      .map((each) => describeCheckpoint(folder, each, job.parameters))
+    const source = energy?.source ?? job.usage.energySource ?? 'configured'
+    const joulesPerMs = this.#used.deviceMs > 0 ? this.#used.joules / this.#used.deviceMs : 0
+    const reports = finished.map((finishedStage): FinishedStage => {
+      const { type: _, ...report } = finishedStage
+      return { ...report, joules: report.deviceMs * joulesPerMs, energySource: source }
+    })
+    if (steps.length > 0) {
+      const stage = job.parameters.stages[steps[0]?.stage ?? 0]
+      onSteps(steps, stage?.batchSize ?? 0)
+    }
+    const checkpoints: readonly NewCheckpoint[] = await Promise.all(described)
+    return { steps, samples, checkpoints, kept, reports, events, deviceMs, energy }
+  }
+
+  /** Since it was last asked; a device that began anew counts from nothing. */
+  #deviceMs(): number {
+    const before = this.#trainedMs
+    this.#trainedMs = trainedMs(this.#options.pool)
+    const difference = this.#trainedMs - before
+    return difference >= 0 ? difference : this.#trainedMs
+  }
+}
+
+const trainedMs = ({ devices }: Pick<ServingPool, 'devices'>): number =>
+  devices.reduce((sum, { load }) => sum + load.training.deviceMs, 0)

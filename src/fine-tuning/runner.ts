@@ -1,0 +1,171 @@
+/**
+ * Takes jobs from the queue, one at a time and the oldest first, has them run, and writes down what comes of it. It never
+ * loses one: what is unfinished when it stops is saved and goes back to the queue, and goes on from there at the next start.
+ */
+import type { Logger } from 'pino'
+import { EngineError, type Pool } from '../engine/pool.ts'
+import type { StepReport } from '../training/job.ts'
+import type { Storage } from '../storage/storage.ts'
+import { checkpointFolders, describeCheckpoint } from './checkpoint-folders.ts'
+import type { EnergyMeter } from './energy.ts'
+import { toTrainingJob, type Failure, type FineTuningJob, type JobFolders } from './job.ts'
+import { RunProgress } from './progress.ts'
+import type { FineTuningReader } from './reader.ts'
+import { jobChannel, nothingTold, type FineTuningStore } from './store.ts'
+
+export interface RunnerOptions {
+  readonly storage: Storage
+  readonly store: FineTuningStore
+  readonly reader: FineTuningReader
+  readonly pool: Pick<Pool, 'train' | 'devices'>
+  readonly meter: EnergyMeter
+  readonly log: Logger
+  readonly foldersOf: (jobId: string) => JobFolders
+  readonly maxMicroStepMs: number
+  readonly onSteps: (steps: readonly StepReport[], imagesPerStep: number) => void
+}
+
+export interface Runner {
+  /** Saves what is at work, which goes back to the queue, and takes nothing more. */
+  close(): Promise<void>
+}
+
+/** Notifications wake it; this finds what none told of, such as after a failed claim. */
+const lookAgainMs = 15_000
+
+export async function startRunner(options: RunnerOptions): Promise<Runner> {
+  const { storage, store, reader, pool, log, foldersOf, maxMicroStepMs, meter, onSteps } = options
+  const stop = new AbortController()
+  let running: Promise<void> | undefined
+  let claimAgain = false
+  let current: { readonly id: string; readonly look: () => void } | undefined
+
+  function wake(): void {
+    claimAgain = true
+    running ??= runAll()
+      .catch((error: unknown) => log.error({ err: error }, 'cannot take jobs from the queue; will try again'))
+      .finally(() => {
+        running = undefined
+        if (claimAgain && !stop.signal.aborted) wake()
+      })
+  }
+
+  async function runAll(): Promise<void> {
+    while (claimAgain && !stop.signal.aborted) {
+      claimAgain = false
+      const job = await store.claim()
+      if (!job) continue
+      claimAgain = true
+      try {
+        await run(job)
+      } catch (error) {
+        log.error({ err: error, job: job.id }, 'cannot write the outcome of a job')
+        await store.fail(job, cannotStore, nothingTold).catch((error: unknown) => {
+          log.error({ err: error, job: job.id }, 'cannot write that either; it is taken up at the next start')
+        })
+      }
+    }
+  }
+
+  async function run(job: FineTuningJob): Promise<void> {
+    const folders = foldersOf(job.id)
+    await writeUnknownCheckpoints(job, folders.folder)
+    const [pause, cancel] = [new AbortController(), new AbortController()]
+    // The row says what is wished of the job; a notification says that it is worth looking.
+    const look = async (): Promise<void> => {
+      const now = await reader.find(job.id)
+      if (!now || now.state === 'cancelled') cancel.abort()
+      else if (now.pauseAsked) pause.abort()
+    }
+    const lookSafely = () => {
+      look().catch((error: unknown) => log.error({ err: error, job: job.id }, 'cannot look at a running job'))
+    }
+    const progress = new RunProgress({
+      job,
+      folder: folders.folder,
+      store,
+      pool,
+      meter,
+      log,
+      onLost: () => cancel.abort(),
+      onSteps,
+    })
+    current = { id: job.id, look: lookSafely }
+    try {
+      lookSafely()
+      const outcome = await pool
+        .train(toTrainingJob(job, folders, maxMicroStepMs), {
+          onEvent: (event) => progress.note(event),
+          onStart: (device) => progress.started(device),
+          pause: AbortSignal.any([pause.signal, stop.signal]),
+          cancel: cancel.signal,
+        })
+        .catch((error: unknown) => ({ kind: 'failed' as const, error }))
+      const told = await progress.end()
+      switch (outcome.kind) {
+        case 'succeeded':
+          await store.succeed(job, told)
+          break
+        case 'paused':
+          await store.stopped(job, told)
+          break
+        case 'cancelled':
+          break // the row says so already, or is gone
+        case 'failed':
+          // Devices that close under a stopping server end a job in their own words.
+          if (stop.signal.aborted) await store.stopped(job, told)
+          else {
+            log.error({ err: outcome.error, job: job.id }, 'a job failed')
+            await store.fail(job, describeFailure(outcome.error), told)
+          }
+      }
+    } finally {
+      current = undefined
+    }
+  }
+
+  /** A server that died may have had no time to write down what was saved. */
+  async function writeUnknownCheckpoints(job: FineTuningJob, folder: string): Promise<void> {
+    const kept = await checkpointFolders(folder)
+    if (kept.length === 0) return
+    const known = await reader.checkpoints(job, { limit: kept.length })
+    const unknown = kept.filter((each) => !known.data.some((checkpoint) => checkpoint.folder === each))
+    const checkpoints = await Promise.all(
+      unknown.map((each) => describeCheckpoint(folder, each, job.parameters)),
+    )
+    await store.write(job, { ...nothingTold, checkpoints, kept })
+  }
+
+  const stopListening = await Promise.all([
+    storage.fineTuningQueue.onJob(wake),
+    storage.database.listen(jobChannel, (id) => {
+      if (id === current?.id) current.look()
+    }),
+  ])
+  const lookAgain = setInterval(wake, lookAgainMs)
+  lookAgain.unref()
+  wake()
+
+  return {
+    async close() {
+      stop.abort()
+      clearInterval(lookAgain)
+      await Promise.all(stopListening.map((stopOne) => stopOne()))
+      await running
+    },
+  }
+}
+
+const cannotStore: Failure = {
+  code: 'storage_failed',
+  message: 'What the job did could not be stored.',
+}
+
+function describeFailure(error: unknown): Failure {
+  if (error instanceof EngineError)
+    return {
+      code: error.code === 'device_failed' ? 'device_failed' : 'training_failed',
+      message: error.message,
+    }
+  return { code: 'training_failed', message: 'The job could not be run; the log has the details.' }
+}

@@ -1,0 +1,299 @@
+/** One job's life, as its callers see it: planned, created, watched, paused and resumed, deployed, deleted. */
+import { randomInt } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import type { Logger } from 'pino'
+import type { ModelFolder, ModelInfo, Pool } from '../engine/pool.ts'
+import { Announcements } from '../storage/announcements.ts'
+import type { Storage } from '../storage/storage.ts'
+import { readFootprint } from '../training/footprint.ts'
+import { countPictures, type Datasets } from './datasets.ts'
+import { Deployments, type Deployment } from './deployments.ts'
+import { openEnergyMeter, type Rates } from './energy.ts'
+import { FineTuningError } from './errors.ts'
+import { streamEvents, type StreamOptions } from './event-stream.ts'
+import type { FineTuningEvent } from './events.ts'
+import { toTrainingJob, type FineTuningJob, type JobFolders, type OnBadData } from './job.ts'
+import { planJob, type JobPlan } from './plan.ts'
+import {
+  FineTuningReader,
+  type CheckpointRecord,
+  type MetricsOptions,
+  type Page,
+  type PageOptions,
+  type SampleRecord,
+  type StepMetrics,
+} from './reader.ts'
+import { startRunner } from './runner.ts'
+import { completeJob, type JobParameters, type JobSpecification } from './specification.ts'
+import type { FineTuningState } from './states.ts'
+import { FineTuningStore, jobChannel } from './store.ts'
+import { TrainingTotals } from './totals.ts'
+import { validate } from './validation.ts'
+
+export interface JobRequest {
+  /** A served model's own name. */
+  readonly model: string
+  readonly datasetId: string
+  readonly suffix?: string | undefined
+  readonly onBadData: OnBadData
+  readonly specification: JobSpecification
+}
+
+/** What a dry run answers. */
+export interface PlannedJob {
+  readonly model: ModelInfo
+  readonly parameters: JobParameters
+  readonly plan: JobPlan
+}
+
+export interface FineTuningFigures {
+  readonly jobs: Readonly<Record<FineTuningState, number>>
+  /** Counted since this process started. */
+  readonly steps: number
+  readonly images: number
+  readonly deviceSeconds: number
+  /** Of the last step; 0 when none runs. */
+  readonly imagesPerSecond: number
+}
+
+export interface FineTuningService {
+  readonly rates: Rates
+  /** What the job would be and take; nothing is created. @throws {FineTuningError} as `create` */
+  plan(request: JobRequest): Promise<PlannedJob>
+  /** @throws {FineTuningError} `unknown_model`, `unknown_dataset`, `invalid_job` */
+  create(request: JobRequest & { readonly requestId: string }): Promise<FineTuningJob>
+  find(id: string): Promise<FineTuningJob | undefined>
+  /** Newest first. @throws {FineTuningError} `job_not_found` when `after` names none */
+  list(options: PageOptions & { readonly state?: FineTuningState | undefined }): Promise<Page<FineTuningJob>>
+  /** Each of these throws {FineTuningError} `job_not_found`. Events newest first. */
+  events(
+    id: string,
+    options: { readonly before?: number | undefined; readonly limit?: number | undefined },
+  ): Promise<Page<FineTuningEvent>>
+  /** Every event after one, once and in order, those to come too; ends after the final one. */
+  streamEvents(id: string, options?: StreamOptions): AsyncIterable<FineTuningEvent>
+  metrics(id: string, options: MetricsOptions): Promise<Page<StepMetrics>>
+  samples(id: string, options: PageOptions): Promise<Page<SampleRecord>>
+  /** A WebP picture. @throws {FineTuningError} `sample_not_found` */
+  openSample(id: string, sampleId: string): Promise<Readable>
+  checkpoints(id: string, options: PageOptions): Promise<Page<CheckpointRecord>>
+  /** @throws {FineTuningError} `wrong_state` */
+  pause(id: string): Promise<FineTuningJob>
+  resume(id: string): Promise<FineTuningJob>
+  /** A final job stays as it is. */
+  cancel(id: string): Promise<FineTuningJob>
+  /** A final one, with its folder. @throws {FineTuningError} `wrong_state`, `in_use` */
+  delete(id: string): Promise<void>
+  /** @throws {FineTuningError} `checkpoint_not_found`, `export_failed` */
+  deploy(id: string, checkpointId: string, name: string | undefined): Promise<Deployment>
+  readonly deployments: Pick<
+    Deployments,
+    'get' | 'list' | 'live' | 'allLive' | 'rollback' | 'withdraw' | 'delete'
+  >
+  figures(): Promise<FineTuningFigures>
+  /** Saves what is at work, which goes on at the next start. Leaves storage and pool open. */
+  close(): Promise<void>
+}
+
+export interface FineTuningServiceOptions {
+  readonly storage: Storage
+  readonly pool: Pool
+  readonly datasets: Datasets
+  readonly log: Logger
+  readonly dataDir: string
+  readonly configured: readonly ModelFolder[]
+  readonly rates: Rates
+  /** Indices of CUDA devices, for their meters. */
+  readonly gpus: readonly number[]
+  /** Where DiTs lie that a job may begin with; undefined: nowhere. */
+  readonly sources: string | undefined
+  readonly maxMicroStepMs: number
+}
+
+/** Takes up what an earlier process left, and begins to run jobs. The caller's storage must be open in this process alone. */
+export async function startFineTuningService(options: FineTuningServiceOptions): Promise<FineTuningService> {
+  const { storage, pool, datasets, log, dataDir, rates, gpus, sources, maxMicroStepMs } = options
+  const store = new FineTuningStore(storage)
+  const reader = new FineTuningReader(storage)
+  const deployments = new Deployments(options)
+  const totals = new TrainingTotals()
+  const jobsFolder = join(dataDir, 'fine-tuning')
+  const foldersOf = (id: string): JobFolders => ({
+    folder: join(jobsFolder, id),
+    cacheDir: join(dataDir, 'cache'),
+  })
+
+  const { failed, validating } = await store.recover()
+  if (failed.length > 0) log.error({ failed }, 'gave up jobs under which the server died again and again')
+  await deployments.sweep()
+  await sweepJobs()
+
+  const news = new Announcements()
+  const stopListening = await storage.database.listen(jobChannel, (id) => news.announce(id))
+  const runner = await startRunner({
+    storage,
+    store,
+    reader,
+    pool,
+    meter: await openEnergyMeter(rates, gpus),
+    log,
+    foldersOf,
+    maxMicroStepMs,
+    onSteps: (steps, images) => totals.add(steps, images),
+  })
+
+  const validations = new Set<Promise<void>>()
+  function beginValidation(job: FineTuningJob): void {
+    const validation = validateJob(job)
+      .catch((error: unknown) =>
+        log.error({ err: error, job: job.id }, 'cannot write whether a job is valid'),
+      )
+      .finally(() => validations.delete(validation))
+    validations.add(validation)
+  }
+
+  async function validateJob(job: FineTuningJob): Promise<void> {
+    try {
+      const verdict = await validate(job, foldersOf(job.id).folder, datasets)
+      if (verdict.kind === 'valid') await store.validated(job.id, verdict)
+      else await store.refuse(job.id, verdict.error)
+    } catch (error) {
+      log.error({ err: error, job: job.id }, 'a job could not be validated')
+      const message =
+        error instanceof FineTuningError
+          ? error.message
+          : 'The dataset could not be read; the log has the details.'
+      await store.refuse(job.id, { code: 'bad_dataset', message })
+    }
+  }
+
+  for (const id of validating) beginValidation(await reader.get(id))
+
+  /** Folders of jobs that were deleted when a kill came between. */
+  async function sweepJobs(): Promise<void> {
+    for (const id of await readdir(jobsFolder).catch(() => [])) {
+      if (!(await reader.find(id))) await rm(join(jobsFolder, id), { recursive: true, force: true })
+    }
+  }
+
+  async function planned(request: JobRequest): Promise<PlannedJob & { readonly base: string }> {
+    const model = findModel(request.model, pool.models)
+    const base = await deployments.folderOf(model.name)
+    if (base === undefined) throw new Error(`the folder of the model ${model.name} is not known`)
+    const pictures = await countPictures(datasets, request.datasetId)
+    const footprint = await readFootprint(base)
+    const parameters = completeJob(request.specification, {
+      footprint,
+      baseSize: model.baseSize,
+      sources,
+      randomSeed: randomInt(2 ** 48 - 1),
+    })
+    const plan = planJob({
+      parameters,
+      footprint,
+      costs: pool.trainingCosts(model.name),
+      pictures,
+      maxMicroStepMs,
+      rates,
+      finished: await reader.finishedJobs(model.name),
+    })
+    return { model, base, parameters, plan }
+  }
+
+  /** For those of one job. */
+  const ofJob = async <T>(id: string, look: (job: FineTuningJob) => Promise<T>): Promise<T> =>
+    look(await reader.get(id))
+
+  return {
+    rates,
+    async plan(request) {
+      const { base: _, ...rest } = await planned(request)
+      return rest
+    },
+    async create({ requestId, ...request }) {
+      const { model, base, parameters, plan } = await planned(request)
+      const wanted = {
+        requestId,
+        model: model.name,
+        modelVersion: model.version,
+        base,
+        datasetId: request.datasetId,
+        suffix: request.suffix,
+        onBadData: request.onBadData,
+        parameters,
+        plan,
+      }
+      const job = await store.create(wanted, (transaction) =>
+        datasets.requireReady(transaction, request.datasetId),
+      )
+      beginValidation(job)
+      return job
+    },
+    find: (id) => reader.find(id),
+    list: (page) => reader.list(page),
+    events: (id, page) => ofJob(id, () => reader.events(id, page)),
+    streamEvents: (id, stream = {}) => streamEvents(id, stream, { reader, announcements: news }),
+    metrics: (id, wanted) => ofJob(id, (job) => reader.metrics(job, wanted)),
+    samples: (id, page) => ofJob(id, () => reader.samples(id, page)),
+    async openSample(id, sampleId) {
+      const { file } = await reader.sample(id, sampleId)
+      return createReadStream(join(foldersOf(id).folder, file))
+    },
+    checkpoints: (id, page) => ofJob(id, (job) => reader.checkpoints(job, page)),
+    pause: (id) => store.pause(id),
+    resume: (id) => store.resume(id),
+    cancel: (id) => store.cancel(id),
+    async delete(id) {
+      await store.delete(id)
+      // What a failure leaves here is found by the sweep at the next start.
+      await rm(foldersOf(id).folder, { recursive: true, force: true }).catch((error: unknown) =>
+        log.warn({ err: error, job: id }, "cannot delete a job's folder"),
+      )
+    },
+    deploy: (id, checkpointId, name) =>
+      ofJob(id, async (job) => {
+        const checkpoint = await reader.checkpoint(job, checkpointId)
+        return deployments.deploy(name ?? defaultName(job), {
+          job: toTrainingJob(job, foldersOf(id), maxMicroStepMs),
+          baseModel: job.model,
+          checkpoint,
+        })
+      }),
+    deployments,
+    async figures() {
+      const { devices } = pool
+      const { steps, images, imagesPerSecond } = totals.now()
+      const jobs = await reader.countByState()
+      const trainedMs = devices.reduce((sum, { load }) => sum + load.training.deviceMs, 0)
+      return {
+        jobs,
+        steps,
+        images,
+        deviceSeconds: trainedMs / 1000,
+        imagesPerSecond: jobs.running > 0 ? imagesPerSecond : 0,
+      }
+    },
+    async close() {
+      await runner.close()
+      await Promise.all(validations)
+      await stopListening()
+    },
+  }
+}
+
+/** @throws {FineTuningError} `unknown_model` */
+function findModel(name: string, models: readonly ModelInfo[]): ModelInfo {
+  const found = models.find((model) => model.name === name)
+  if (found) return found
+  const known = models.map((model) => model.name).join(', ')
+  throw new FineTuningError('unknown_model', `there is no model ${JSON.stringify(name)}; there is ${known}`, {
+    parameter: 'model',
+  })
+}
+
+/** The model's name and the suffix; without one, the beginning of the job's id. */
+const defaultName = ({ model, suffix, id }: FineTuningJob): string =>
+  `${model}-${suffix ?? id.slice('ftjob_'.length, 'ftjob_'.length + 8)}`

@@ -1,0 +1,97 @@
+/** `/v1/fine_tuning/jobs`: jobs planned, created, looked at, listed, paused, resumed, cancelled and deleted. */
+import type { FastifyReply } from 'fastify'
+import type { FineTuningJob } from '../../fine-tuning/job.ts'
+import type { SchemaFineTuningJob } from '../../sdk/schema.ts'
+import type { Handler } from '../contract.ts'
+import { ApiError } from '../errors.ts'
+import { resolveModel } from '../limits.ts'
+import { describeValue } from '../validation.ts'
+import { addressOf, idempotencyKeyOf, refuseBody, type RouteDependencies } from './dependencies.ts'
+import { describeJob, describePlanned } from './describe-fine-tuning.ts'
+import { readJobRequest } from './fine-tuning-request.ts'
+
+export function createFineTuningJob(dependencies: RouteDependencies): Handler<'createFineTuningJob'> {
+  const { fineTuning: service, generation, config } = dependencies
+  return async (request, reply) => {
+    const { body } = request
+    const { model } = body
+    const wanted = {
+      ...readJobRequest(body),
+      model: resolveModel(model, generation.models, config.modelAliases).name,
+    }
+    if (body.dry_run === true) return describePlanned(await service.plan(wanted))
+    const key = idempotencyKeyOf(request)
+    const create = async () => (await service.create({ ...wanted, requestId: request.id })).id
+    const call = key === undefined ? undefined : { key, operation: 'createFineTuningJob', body }
+    const { answer: id, replayed } = call
+      ? await generation.once(call, create)
+      : { answer: await create(), replayed: false }
+    request.log.info({ jobId: id, replayed }, 'fine-tuning job accepted')
+    reply.code(202).header('location', `${addressOf(request, config)}/v1/fine_tuning/jobs/${id}`)
+    if (replayed) reply.header('idempotency-replayed', 'true')
+    return describe(await findJob(id, dependencies), dependencies)
+  }
+}
+
+export function listFineTuningJobs(dependencies: RouteDependencies): Handler<'listFineTuningJobs'> {
+  return async ({ query: { after, limit, status } }) => {
+    const page = await dependencies.fineTuning.list({ after, limit, state: status })
+    const data = await Promise.all(page.data.map((job) => describe(job, dependencies)))
+    return { object: 'list', data, has_more: page.hasMore }
+  }
+}
+
+export function getFineTuningJob(dependencies: RouteDependencies): Handler<'getFineTuningJob'> {
+  return async ({ params }) => describe(await findJob(params.id, dependencies), dependencies)
+}
+
+type Command = 'cancelFineTuningJob' | 'pauseFineTuningJob' | 'resumeFineTuningJob'
+
+const command =
+  <O extends Command>(
+    dependencies: RouteDependencies,
+    carryOut: (id: string) => Promise<FineTuningJob>,
+  ): Handler<O> =>
+  async (request) => {
+    refuseBody(request)
+    return (await describe(await carryOut((request.params as { id: string }).id), dependencies)) as Awaited<
+      ReturnType<Handler<O>>
+    >
+  }
+
+export const cancelFineTuningJob = (dependencies: RouteDependencies) =>
+  command<'cancelFineTuningJob'>(dependencies, (id) => dependencies.fineTuning.cancel(id))
+export const pauseFineTuningJob = (dependencies: RouteDependencies) =>
+  command<'pauseFineTuningJob'>(dependencies, (id) => dependencies.fineTuning.pause(id))
+export const resumeFineTuningJob = (dependencies: RouteDependencies) =>
+  command<'resumeFineTuningJob'>(dependencies, (id) => dependencies.fineTuning.resume(id))
+
+export function deleteFineTuningJob({
+  fineTuning: service,
+}: RouteDependencies): Handler<'deleteFineTuningJob'> {
+  return async (request, reply): Promise<FastifyReply> => {
+    refuseBody(request)
+    await service.delete(request.params.id)
+    return reply.code(204).send()
+  }
+}
+
+/** @throws {ApiError} `fine_tuning_job_not_found` */
+export async function findJob(
+  id: string,
+  { fineTuning }: Pick<RouteDependencies, 'fineTuning'>,
+): Promise<FineTuningJob> {
+  const job = await fineTuning.find(id)
+  if (job) return job
+  const message = `id: expected a job's id, got ${describeValue(id)}; there is no such job`
+  throw new ApiError('fine_tuning_job_not_found', message, { param: 'id' })
+}
+
+async function describe(
+  job: FineTuningJob,
+  { fineTuning }: Pick<RouteDependencies, 'fineTuning'>,
+): Promise<SchemaFineTuningJob> {
+  const live = (await fineTuning.deployments.allLive()).filter(({ jobId }) => jobId === job.id)
+  const newest = live.toSorted((a, b) => b.createdAt.getTime() - a.createdAt.getTime())[0]
+  return describeJob(job, newest?.name, fineTuning.rates)
+}

@@ -1,0 +1,151 @@
+/** What happens to a job and comes of it on the way: its events, metrics, samples and checkpoints. */
+import type { FineTuningEvent } from '../../fine-tuning/events.ts'
+import { isFinal } from '../../fine-tuning/states.ts'
+import type { SchemaFineTuningMetric } from '../../sdk/schema.ts'
+import { accepts } from '../accept.ts'
+import type { Handler } from '../contract.ts'
+import { ApiError } from '../errors.ts'
+import { sendEvents, type ServerSentEvent } from '../event-stream.ts'
+import { clientGone } from '../lifecycle.ts'
+import { describeValue } from '../validation.ts'
+import { addressOf, type RouteDependencies } from './dependencies.ts'
+import { describeCheckpoint, describeEvent, describeMetrics, describeSample } from './describe-fine-tuning.ts'
+import { findJob } from './fine-tuning-jobs.ts'
+
+/** Where JSON would do, it is what a client gets. */
+const wants = (accept: string | undefined, type: string): boolean =>
+  !accepts(accept, 'application/json') && accepts(accept, type)
+
+export function listFineTuningEvents(dependencies: RouteDependencies): Handler<'listFineTuningEvents'> {
+  const { fineTuning: service, lifecycle, keepAliveMs } = dependencies
+  return async (request, reply) => {
+    const { id } = request.params
+    const job = await findJob(id, dependencies)
+    if (!wants(request.headers.accept, 'text/event-stream')) {
+      const { after, limit } = request.query
+      const page = await service.events(id, {
+        before: after === undefined ? undefined : sequenceOf(after),
+        limit,
+      })
+      return {
+        object: 'list',
+        data: page.data.map((event) => describeEvent(id, event)),
+        has_more: page.hasMore,
+      }
+    }
+    if (request.method === 'HEAD') return reply.type('text/event-stream').send()
+    // The client comes again with Last-Event-ID, so that nothing is lost when a server that shuts down ends the stream.
+    const signal = AbortSignal.any([clientGone(reply), lifecycle.closing])
+    const lastEventId = request.headers['last-event-id']
+    const after = lastEventId === undefined ? undefined : Number(lastEventId)
+    const coming = service.streamEvents(id, { after, signal })
+    if (!isFinal(job.state)) return sendEvents(reply, describeAll(id, coming, signal), keepAliveMs)
+    const rest = await Array.fromAsync(coming)
+    if (rest.length === 0) return reply.code(204).send()
+    return sendEvents(reply, describeAll(id, rest, signal), keepAliveMs)
+  }
+}
+
+function sequenceOf(eventId: string): number {
+  const sequence = /_(\d{1,9})$/.exec(eventId)?.[1]
+  if (sequence !== undefined) return Number(sequence)
+  const message = `after: expected the id of an event, got ${describeValue(eventId)}`
+  throw new ApiError('invalid_value', message, { param: 'after' })
+}
+
+async function* describeAll(
+  jobId: string,
+  events: AsyncIterable<FineTuningEvent> | Iterable<FineTuningEvent>,
+  signal: AbortSignal,
+): AsyncGenerator<ServerSentEvent> {
+  try {
+    for await (const event of events) {
+      yield { event: event.details.type, id: event.sequence, data: describeEvent(jobId, event) }
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error
+  }
+}
+
+export function listFineTuningMetrics({
+  fineTuning: service,
+}: RouteDependencies): Handler<'listFineTuningMetrics'> {
+  return async (request, reply) => {
+    const { data, hasMore } = await service.metrics(request.params.id, request.query)
+    const metrics = data.map(describeMetrics)
+    if (wants(request.headers.accept, 'text/csv'))
+      return reply.type('text/csv; charset=utf-8').send(asCsv(metrics))
+    return { object: 'list', data: metrics, has_more: hasMore }
+  }
+}
+
+const columns = [
+  'step',
+  'stage',
+  'stage_step',
+  'loss',
+  'gradient_norm',
+  'learning_rate',
+  'images_per_second',
+  'device_ms',
+] as const satisfies readonly (keyof SchemaFineTuningMetric)[]
+
+/** RFC 4180; all of it is numbers. */
+const asCsv = (metrics: readonly SchemaFineTuningMetric[]): string =>
+  [columns.join(','), ...metrics.map((each) => columns.map((column) => each[column]).join(',')), ''].join(
+    '\r\n',
+  )
+
+export function listFineTuningSamples({
+  fineTuning: service,
+  config,
+}: RouteDependencies): Handler<'listFineTuningSamples'> {
+  return async (request) => {
+    const { id } = request.params
+    const { data, hasMore } = await service.samples(id, request.query)
+    const url = (sample: string) =>
+      `${addressOf(request, config)}/v1/fine_tuning/jobs/${id}/samples/${sample}/content`
+    return {
+      object: 'list',
+      data: data.map((sample) => describeSample(sample, url(sample.id))),
+      has_more: hasMore,
+    }
+  }
+}
+
+export function getFineTuningSampleContent({
+  fineTuning: service,
+}: RouteDependencies): Handler<'getFineTuningSampleContent'> {
+  return async (request, reply) => {
+    const { id, sample } = request.params
+    const picture = await service.openSample(id, sample)
+    reply.headers({
+      'content-type': 'image/webp',
+      // A step that is taken again after a crash makes the same picture.
+      'cache-control': 'private, max-age=31536000, immutable',
+      'x-content-type-options': 'nosniff',
+    })
+    if (request.method !== 'HEAD') return reply.send(picture)
+    picture.destroy()
+    return reply.send()
+  }
+}
+
+export function listFineTuningCheckpoints(
+  dependencies: RouteDependencies,
+): Handler<'listFineTuningCheckpoints'> {
+  const { fineTuning: service } = dependencies
+  return async ({ params: { id }, query }) => {
+    const { data, hasMore } = await service.checkpoints(id, query)
+    const live = await service.deployments.allLive()
+    const nameOf = (checkpointId: string) =>
+      live.find((deployment) => deployment.checkpointId === checkpointId)?.name
+    return {
+      object: 'list',
+      data: data.map((checkpoint) => describeCheckpoint(checkpoint, nameOf(checkpoint.id))),
+      first_id: data[0]?.id ?? null,
+      last_id: data.at(-1)?.id ?? null,
+      has_more: hasMore,
+    }
+  }
+}
