@@ -95,7 +95,7 @@ export interface TrainingItem {
   /** As stored, upright. */
   readonly width: number
   readonly height: number
-  /** Several phrasings of the same; one is drawn for every use. Empty: pictures without text. */
+  /** Several phrasings of the same; one is drawn for every epoch. Empty: pictures without text. */
   readonly captions: readonly string[]
   /** Name of its class. */
   readonly label?: string | undefined

@@ -10,7 +10,7 @@ import type { Tensor } from '../host.ts'
 import type { TrainingStage } from '../job.ts'
 import type { LatentCache, Posterior } from './latent-cache.ts'
 import type { StagePicture } from './selection.ts'
-import type { Batches, DrawnRow, MicroBatch, Progress } from './stage-data.ts'
+import type { Batches, DrawnRow, MicroBatch, NeededRow, Progress } from './stage-data.ts'
 import type { TextCache } from './text-cache.ts'
 
 /** What of the models decides the shapes of a micro-batch. */
@@ -77,22 +77,21 @@ export class LatentBatches implements Batches {
   ahead(rows: readonly DrawnRow[]): void {
     for (const row of rows) {
       this.#options.latents.ahead(row.picture)
-      const text = this.#isToldOfText() ? this.#textOf(row) : undefined
-      if (text !== undefined) this.#options.texts.ahead(text)
+      if (this.#isToldOfText()) this.#options.texts.ahead(this.#textOf(row))
     }
   }
 
-  async *prepare(rows: Iterable<DrawnRow>): AsyncGenerator<Progress> {
-    const { latents, texts } = this.#options
+  async *prepare(rows: Iterable<NeededRow>): AsyncGenerator<Progress> {
+    const { latents, texts, stage } = this.#options
+    const isTold = this.#isToldOfText()
     const pictures = new Set<StagePicture>()
-    // Who is left out is drawn anew at every use: the empty text is needed sooner or later.
-    const captions = new Set(this.#isToldOfText() ? [''] : [])
+    // Whose caption is left out is drawn at every use: the empty text is needed sooner or later.
+    const captions = new Set(isTold ? [''] : [])
     let seen = 0
     for (const row of rows) {
       pictures.add(row.picture)
-      const text = this.#isToldOfText() ? this.#textOf(row) : undefined
-      if (text !== undefined) captions.add(text)
-      if (++seen % checkedAtOnce === 0) yield { done: 0, of: pictures.size + captions.size }
+      if (isTold && stage.condition === 'text') captions.add(row.caption)
+      if (++seen % drawnAtOnce === 0) yield { done: 0, of: pictures.size + captions.size }
     }
     const of = pictures.size + captions.size
     let done = 0
@@ -215,7 +214,8 @@ export class LatentBatches implements Batches {
   }
 }
 
-/** How many are looked up in a cache between two turns. */
+/** Between two turns: how many rows are drawn, and how many things are looked up in a cache. */
+const drawnAtOnce = 4096
 const checkedAtOnce = 256
 
 function chunksOf<T>(all: Iterable<T>): readonly (readonly T[])[] {

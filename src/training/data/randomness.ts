@@ -4,15 +4,15 @@
  */
 
 /** What is drawn for; each has numbers of its own. */
-const purposes = { order: 0, choice: 1, noise: 2, posterior: 3, heldOut: 4 } as const
+const purposes = { order: 0, caption: 1, choice: 2, noise: 3, posterior: 4, heldOut: 5 } as const
 
 export interface Place {
   readonly purpose: keyof typeof purposes
   readonly seed: number
   readonly stage: number
-  /** Of optimisation from 0, or what else tells draws of one purpose apart. */
+  /** Of optimisation, from 0; for order and caption, which are drawn once an epoch, the epoch. */
   readonly step: number
-  /** Its place in the step's batch, whatever the micro-batch. */
+  /** A row's place in the step's batch, whatever the micro-batch; for order and caption, the picture. */
   readonly sample: number
 }
 

@@ -24,6 +24,7 @@ export interface SamplerOptions {
 }
 
 export interface DrawnMicroBatch {
+  readonly epoch: number
   readonly group: number
   /** As many as there are rows. */
   readonly pictures: readonly number[]
@@ -88,7 +89,7 @@ function shuffledEpoch(
         { length: rows },
         (_, row) => shuffled[(start + row) % shuffled.length]!.picture,
       )
-      placed.push({ place: leader.place, drawn: { group, pictures } })
+      placed.push({ place: leader.place, drawn: { epoch, group, pictures } })
     }
   }
   // Sorting is stable: equal places stay in the order of their groups.

@@ -61,13 +61,16 @@ export interface DrawnRow {
   readonly posterior: RandomNumbers | undefined
 }
 
+/** What of a row is encoded. */
+export type NeededRow = Pick<DrawnRow, 'picture' | 'caption'>
+
 /** What makes micro-batches of a kind of stage. All rows have the same bucket. */
 export interface Batches {
   assemble(rows: readonly DrawnRow[]): Promise<MicroBatch>
   /** Begins to read what these will need. */
   ahead(rows: readonly DrawnRow[]): void
   /** Encodes what is lacking; one turn for each. */
-  prepare(rows: Iterable<DrawnRow>): AsyncGenerator<Progress>
+  prepare(rows: Iterable<NeededRow>): AsyncGenerator<Progress>
 }
 
 export interface Progress {
@@ -159,7 +162,10 @@ export class StageData {
     return new StageData(this.#opened, rows)
   }
 
-  /** Encodes what this stage will draw and the caches lack: pictures first, then texts, one at each turn. */
+  /**
+   * Encodes what this stage will draw, in micro-batches of whatever size, and the caches lack: pictures first, then texts, one at
+   * each turn.
+   */
   prepare(): AsyncGenerator<Progress> {
     return this.#opened.batches.prepare(this.#needed())
   }
@@ -182,22 +188,29 @@ export class StageData {
   }
 
   #draw(step: number, index: number): readonly DrawnRow[] {
-    const { job, stageIndex: stage, selection } = this.#opened
-    const { pictures } = this.#sampler.microBatch(step, index)
-    return pictures.map((place, row) => {
-      const picture = selection.training[place]!
+    const { job, stageIndex: stage, timesteps } = this.#opened
+    return this.#needs(step, index).map((needed, row) => {
       const at = { seed: job.seed, stage, step, sample: index * this.#rows + row }
       const choice = new RandomNumbers({ ...at, purpose: 'choice' })
-      const timestep = choice.below(this.#opened.timesteps)
-      const dropped = choice.uniform() < this.#opened.stage.captionDropout
       return {
-        picture,
-        timestep,
-        dropped,
-        caption: picture.captions[choice.below(picture.captions.length)]!,
+        ...needed,
+        timestep: choice.below(timesteps),
+        dropped: choice.uniform() < this.#opened.stage.captionDropout,
         noise: new RandomNumbers({ ...at, purpose: 'noise' }),
         posterior: new RandomNumbers({ ...at, purpose: 'posterior' }),
       }
+    })
+  }
+
+  /** The pictures of a micro-batch, each with its caption of that epoch. */
+  #needs(step: number, index: number): readonly NeededRow[] {
+    const { job, stageIndex: stage, selection } = this.#opened
+    const { epoch, pictures } = this.#sampler.microBatch(step, index)
+    return pictures.map((place) => {
+      const picture = selection.training[place]!
+      const at = { seed: job.seed, stage, step: epoch, sample: picture.number }
+      const which = new RandomNumbers({ ...at, purpose: 'caption' }).below(picture.captions.length)
+      return { picture, caption: picture.captions[which]! }
     })
   }
 
@@ -226,22 +239,24 @@ export class StageData {
     }
   }
 
-  /** Rows that hold every picture and caption of the stage, until all that there are have come. */
-  *#needed(): Generator<DrawnRow> {
+  /** Everything that a stage of this data draws, until all that there is has come. */
+  *#needed(): Generator<NeededRow> {
     const { selection, stage } = this.#opened
     for (const rows of this.#heldOutRows()) yield* rows
     const missing = new Map(selection.training.map((picture) => [picture, new Set(picture.captions)]))
-    for (let step = 0; step < stage.steps; step++) {
-      for (let index = 0; index < this.microBatchesPerStep; index++) {
-        for (const row of this.#draw(step, index)) {
-          const captions = missing.get(row.picture)
-          if (!captions) continue
+    for (let rows = 1; rows <= stage.batchSize; rows++) {
+      if (stage.batchSize % rows !== 0) continue
+      const cut = this.withRows(rows)
+      for (let place = 0; place < stage.steps * cut.microBatchesPerStep; place++) {
+        if (missing.size === 0) return
+        const step = Math.floor(place / cut.microBatchesPerStep)
+        for (const row of cut.#needs(step, place % cut.microBatchesPerStep)) {
           yield row
-          if (!row.dropped) captions.delete(row.caption)
-          if (captions.size === 0) missing.delete(row.picture)
+          const captions = missing.get(row.picture)
+          captions?.delete(row.caption)
+          if (captions?.size === 0) missing.delete(row.picture)
         }
       }
-      if (missing.size === 0) return
     }
   }
 }

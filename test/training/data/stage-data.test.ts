@@ -246,15 +246,19 @@ describe('what a micro-batch holds', () => {
 
 test('over many steps, timesteps are uniform and a tenth of the captions is dropped: within 5 standard deviations', async () => {
   await using folder = await temporaryFolder()
-  await smallSet(folder.path, [{ captions: ['One', 'Two', 'Three'] }])
-  const options = optionsOf(jobWith(folder.path, { batchSize: 100, steps: 60 }), { rows: 100 })
+  await smallSet(
+    folder.path,
+    Array.from({ length: 20 }, () => ({ captions: ['One', 'Two', 'Three'] })),
+  )
+  const job = { ...jobWith(folder.path, { batchSize: 20, steps: 300 }), heldOutShare: 0 }
+  const options = optionsOf(job, { rows: 20 })
   const data = await StageData.open(options)
   const [draws, deciles, captions] = [6000, new Float64Array(10), new Map<number, number>()]
-  for (const micro of await microBatches(data, 60)) {
+  for (const micro of await microBatches(data, 300)) {
     for (const t of floats(micro, 'timestep')) deciles[Math.floor(t / 100)]! += 1
     const [, T = 0] = micro.feeds['text']!.dims
     const text = floats(micro, 'text')
-    for (let row = 0; row < 100; row++) {
+    for (let row = 0; row < 20; row++) {
       const first = text[row * T * 6]!
       captions.set(first, (captions.get(first) ?? 0) + 1)
     }
@@ -346,6 +350,28 @@ describe('what is encoded', () => {
     const again = optionsOf({ ...job, stages: [{ ...stage, steps: 3 }] })
     await Array.fromAsync((await StageData.open(again)).prepare())
     expect(again.encoded).toEqual({ images: [], texts: [] })
+  })
+
+  test('is enough for every size of micro-batch', async () => {
+    await using folder = await temporaryFolder()
+    await smallSet(
+      folder.path,
+      Array.from({ length: 40 }, (_, i) => ({
+        width: 40 + 10 * (i % 7),
+        captions: [`One ${i}`, `Two ${i}`, `Three ${i}`],
+      })),
+    )
+    for (const steps of [2, 3, 6]) {
+      const job = jobWith(folder.path, { multiAspect: true, batchSize: 12, steps })
+      const options = optionsOf({ ...job, cacheDir: join(folder.path, `cache-${steps}`) }, { rows: 1 })
+      const data = await StageData.open(options)
+      await Array.fromAsync(data.prepare())
+      const { images, texts } = options.encoded
+      const prepared = [images.length, texts.length]
+      expect(images.length).toBeLessThanOrEqual(40)
+      for (const rows of [1, 2, 3, 4, 6, 12]) await microBatches(data.withRows(rows), steps)
+      expect([images.length, texts.length]).toEqual(prepared)
+    }
   })
 
   test('is kept under what it was made with: other weights or another size are encoded anew', async () => {
