@@ -1,11 +1,12 @@
 /** Writes folders that others load: a whole checkpoint of which some components have changed, or an adapter. */
-import { copyFile, link, mkdir, readdir, realpath } from 'node:fs/promises'
+import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ConfigFields } from '../models/config-reader.ts'
 import { t5Aliases } from '../models/t5.ts'
 import { vaeAliases } from '../models/vae.ts'
 import { openCheckpoint, type Component } from '../weights/checkpoint.ts'
 import { isSystemError } from '../weights/files.ts'
+import { linkFile, linkFolder } from '../weights/file-links.ts'
 import { refuseFullDisk, writeFolder, writeJson } from '../weights/folder-writer.ts'
 import { readChunks, readFloats, type TensorLocation } from '../weights/safetensors.ts'
 import { writeSafetensors, type TensorSource } from '../weights/safetensors-writer.ts'
@@ -30,7 +31,7 @@ export type ComponentChange =
   | ({ readonly kind: 'merged'; readonly tensors: LoraTensors } & Pick<LoraOptions, 'rank' | 'alpha'>)
 
 export interface ModelExport {
-  /** A checkpoint in the diffusers layout. Files of what has not changed are linked, or copied to another disk. */
+  /** A checkpoint in the diffusers layout. Weights that have not changed are linked, or copied to another disk. */
   readonly base: string
   readonly out: string
   readonly changes: Readonly<Partial<Record<ComponentName, ComponentChange>>>
@@ -236,25 +237,4 @@ async function* piecesOf(
     await turn()
     yield piece
   }
-}
-
-/** All files of a folder, those within its folders not. */
-async function linkFolder(from: string, to: string): Promise<void> {
-  await mkdir(to)
-  for (const { name } of (await readdir(from, { withFileTypes: true })).filter(
-    (entry) => !entry.isDirectory(),
-  ))
-    await linkFile(join(from, name), join(to, name))
-}
-
-/** A second name for the file itself, where both are on one disk that knows such names. */
-async function linkFile(from: string, to: string): Promise<void> {
-  const file = await realpath(from)
-  await link(file, to).catch((error: unknown) => {
-    const cannot = ['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'EACCES'].some((code) =>
-      isSystemError(error, code),
-    )
-    if (!cannot) throw error
-    return copyFile(file, to)
-  })
 }
