@@ -26,7 +26,12 @@ export interface GradientsWanted {
   readonly scaling?: Scaling
 }
 
-export const gradientName = (key: string): string => `grad.${key}`
+const gradientPrefix = 'grad.'
+export const gradientName = (key: string): string => gradientPrefix + key
+
+/** @returns undefined of an output that is no gradient */
+export const keyOfGradient = (name: string): string | undefined =>
+  name.startsWith(gradientPrefix) ? name.slice(gradientPrefix.length) : undefined
 
 /** A loss with its terms, and what they are computed from. */
 export interface LossGraph {

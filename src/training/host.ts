@@ -62,4 +62,5 @@ export interface Peers {
 /** A unit of work that was just done, or something to wait for; between two of them the device may do other work. */
 export type TrainingUnit =
   | { readonly kind: 'prepare' | 'micro-step' | 'update' | 'evaluate' | 'sample' | 'save' }
+  /** `until` never rejects. */
   | { readonly kind: 'wait'; readonly until: Promise<unknown> }

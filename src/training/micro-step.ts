@@ -3,7 +3,7 @@ import type { Graph } from '../graph/ir.ts'
 import type { Backbone } from './backbones/backbone.ts'
 import { blockwiseParts, type BlockwiseGraphs, type RunPart } from './blockwise.ts'
 import type { MicroBatch } from './data/stage-data.ts'
-import { gradientName } from './gradient-graphs.ts'
+import { gradientName, keyOfGradient } from './gradient-graphs.ts'
 import type { SessionNeeds, Tensor, TrainingHost, TrainingSession } from './host.ts'
 import { tensorOf, type Tensors } from './tensors.ts'
 import { readAll } from './backbones/backbone.ts'
@@ -97,9 +97,11 @@ async function openBlockwise(
             throw new RangeError(`${prefix}${name}: expected a weight, got no such tensor`)
           return [name, { dtype: 'float32', data, dims }]
         })
-        const into = Array.from(shapes.get(part)!.keys()).flatMap((name): [string, Float32Array][] => {
-          const buffer = gradients.get(prefix + name)
-          return buffer && part.outputs[gradientName(name)] ? [[gradientName(name), buffer]] : []
+        // A part's gradients may be of parameters that it does not read itself.
+        const into = Object.keys(part.outputs).flatMap((name): [string, Float32Array][] => {
+          const key = keyOfGradient(name)
+          const buffer = key === undefined ? undefined : gradients.get(prefix + key)
+          return buffer ? [[name, buffer]] : []
         })
         const outputs = await sessions
           .get(part)!

@@ -35,12 +35,13 @@ export async function* each<Result>(
   }
 }
 
-/** Waits without keeping the device; what is waited for is never left behind. */
-export async function* waitFor<Result>(until: Promise<Result>): Units<Result> {
+/** Waits without keeping the device; what is waited for is never left behind, and fails here and nowhere else. */
+export async function* waitFor<Result>(promise: Promise<Result>): Units<Result> {
+  const until = promise.catch(() => undefined)
   try {
     yield { kind: 'wait', until }
   } finally {
-    await until.catch(() => undefined)
+    await until
   }
-  return until
+  return promise
 }

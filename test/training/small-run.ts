@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { TrainingHost, TrainingUnit } from '../../src/training/host.ts'
-import type { TrainingEvent, TrainingJob, TrainingOutcome } from '../../src/training/job.ts'
+import type { TrainingEvent, TrainingJob, TrainingOutcome, TrainingStage } from '../../src/training/job.ts'
 import { train } from '../../src/training/train.ts'
 import { readFixture } from '../safetensors.ts'
 import type { Variant } from '../models/golden.ts'
@@ -37,6 +37,15 @@ export async function smallJob(overrides: Partial<TrainingJob> = {}): Promise<Tr
     maxMicroStepMs: anyTime,
     ...overrides,
   })
+}
+
+/** A job in one stage, in micro-batches of one picture. */
+export async function oneStage(
+  overrides: Partial<TrainingStage>,
+  ofJob: Partial<TrainingJob> = {},
+): Promise<TrainingJob> {
+  const job = await smallJob({ maxMicroStepMs: 0, ...ofJob })
+  return { ...job, stages: [{ ...job.stages[0]!, ...overrides }] }
 }
 
 export interface Told {
