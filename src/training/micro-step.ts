@@ -2,7 +2,7 @@
 import type { Graph } from '../graph/ir.ts'
 import type { Backbone } from './backbones/backbone.ts'
 import { blockwiseParts, type BlockwiseGraphs, type RunPart } from './blockwise.ts'
-import type { MicroBatch } from './data/stage-data.ts'
+import type { MicroBatch } from './data/micro-batch.ts'
 import { gradientName, keyOfGradient } from './gradient-graphs.ts'
 import type { SessionNeeds, Tensor, TrainingHost, TrainingSession } from './host.ts'
 import { tensorOf, type Tensors } from './tensors.ts'

@@ -12,7 +12,7 @@ import type { TrainingJob, TrainingStage } from '../job.ts'
 import type { ModelParts } from '../model-parts.ts'
 import type { DiffusionProcess } from '../diffusion-process.ts'
 import { tensorOf, type Tensors } from '../tensors.ts'
-import type { MicroBatch } from '../data/stage-data.ts'
+import type { MicroBatch } from '../data/micro-batch.ts'
 import type { TrainingHost } from '../host.ts'
 
 export interface Backbone {

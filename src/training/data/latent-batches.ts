@@ -10,24 +10,8 @@ import type { Tensor } from '../host.ts'
 import type { TrainingStage } from '../job.ts'
 import type { LatentCache, Posterior } from './latent-cache.ts'
 import type { StagePicture } from './selection.ts'
-import type { Batches, DrawnRow, MicroBatch, NeededRow, Progress } from './stage-data.ts'
+import type { BatchLayout, Batches, DrawnRow, MicroBatch, NeededRow, Progress } from './micro-batch.ts'
 import type { TextCache } from './text-cache.ts'
-
-/** What of the models decides the shapes of a micro-batch. */
-export interface BatchLayout {
-  readonly patchSize: number
-  readonly latentChannels: number
-  /** Pixels along one side of a latent. */
-  readonly latentScale: number
-  /** The VAE's: latents are trained on multiplied by it. */
-  readonly scalingFactor: number
-  /** Side, in patches, of the grid that the positions were made for. */
-  readonly baseSize: number
-  readonly interpolationScale: number
-  readonly captionWidth: number
-  /** Whether the transformer is told resolution and aspect ratio. */
-  readonly microConditioned: boolean
-}
 
 interface LatentBatchesOptions {
   readonly stage: TrainingStage

@@ -1,9 +1,8 @@
 /** Micro-batches of a stage that trains the VAE: pixels. Nothing of it is cached on disk. R rows, H × W pixels, C channels, h × w latents. */
 import { KeptLoads } from './kept-loads.ts'
-import type { BatchLayout } from './latent-batches.ts'
 import { readPicture, toPlanes } from './pictures.ts'
 import type { StagePicture } from './selection.ts'
-import type { Batches, DrawnRow, MicroBatch, Progress } from './stage-data.ts'
+import type { BatchLayout, Batches, DrawnRow, MicroBatch, Progress } from './micro-batch.ts'
 
 export class PictureBatches implements Batches {
   readonly #layout: BatchLayout

@@ -1,16 +1,14 @@
 /**
  * The pictures of one stage, encoded, in the order in which they are trained on. A micro-batch is a function of the job's seed, the
  * stage, the step and the index, on whatever device it is made: order, caption, dropout, timestep and noise are drawn by place.
- *
- * Shapes: R rows, N image tokens, P numbers a token, T text tokens, D text width, C latent channels, h × w latents, H × W pixels.
  */
 import type { Tokenizer } from '../../text/tokenizer.ts'
 import type { DiffusionProcess } from '../diffusion-process.ts'
-import type { Tensor } from '../host.ts'
 import type { TrainingJob, TrainingStage } from '../job.ts'
 import { LatentCache, type EncodeImage } from './latent-cache.ts'
 import { readManifest } from './manifest.ts'
-import { LatentBatches, type BatchLayout } from './latent-batches.ts'
+import { LatentBatches } from './latent-batches.ts'
+import type { BatchLayout, Batches, DrawnRow, MicroBatch, NeededRow, Progress } from './micro-batch.ts'
 import { PictureBatches } from './picture-batches.ts'
 import { RandomNumbers } from './randomness.ts'
 import { Sampler } from './sampler.ts'
@@ -31,58 +29,13 @@ export interface StageDataOptions {
   readonly process: DiffusionProcess
 }
 
-export interface MicroBatch {
-  readonly rows: number
-  /** Ids of the pictures, a row each. */
-  readonly items: readonly string[]
-  /** Of all its pictures, in pixels. */
-  readonly width: number
-  readonly height: number
-  /**
-   * By the names of the graphs' inputs.
-   *
-   * Of a `vae` stage: image (R, 3, H, W), noise (R, C, h, w).
-   * Of others: tokens, clean and noise (R, N, P), coords (R, N, 2), timestep (R); with condition `class` class int32 (R), one beyond
-   * the last for none; otherwise mask (R, T) with text (R, T, D), or ids int32 (R, T) where the text encoder is trained; resolution
-   * (R, 2) and aspect_ratio (R, 1) where the model is told them. T is the longest text's, a multiple of 8.
-   */
-  readonly feeds: Readonly<Record<string, Tensor>>
-}
-
-/** One row, as it was drawn. */
-export interface DrawnRow {
-  readonly picture: StagePicture
-  readonly caption: string
-  /** Whether caption and class are left out. */
-  readonly dropped: boolean
-  readonly timestep: number
-  readonly noise: RandomNumbers
-  /** Samples the latents; undefined: their mean. */
-  readonly posterior: RandomNumbers | undefined
-}
-
-/** What of a row is encoded. */
-export type NeededRow = Pick<DrawnRow, 'picture' | 'caption'>
-
-/** What makes micro-batches of a kind of stage. All rows have the same bucket. */
-export interface Batches {
-  assemble(rows: readonly DrawnRow[]): Promise<MicroBatch>
-  /** Begins to read what these will need. */
-  ahead(rows: readonly DrawnRow[]): void
-  /** Encodes what is lacking; one turn for each. */
-  prepare(rows: Iterable<NeededRow>): AsyncGenerator<Progress>
-}
-
-export interface Progress {
-  readonly done: number
-  readonly of: number
-}
-
 interface Opened {
   readonly job: TrainingJob
   readonly stageIndex: number
   readonly stage: TrainingStage
   readonly selection: Selection
+  /** Places of the pictures that are trained on, by bucket. */
+  readonly groups: readonly (readonly number[])[]
   readonly batches: Batches
   readonly timesteps: number
 }
@@ -101,24 +54,17 @@ export class StageData {
   readonly microBatchesPerStep: number
   readonly #opened: Opened
   readonly #rows: number
-  readonly #buckets: readonly (readonly number[])[]
   readonly #sampler: Sampler
 
   private constructor(opened: Opened, rows: number) {
-    const { job, stageIndex, stage, selection } = opened
+    const { job, stageIndex, stage, selection, groups } = opened
     this.#opened = opened
     this.#rows = rows
     this.classes = selection.classes
     this.pictures = selection.training.length
     this.heldOutPictures = selection.heldOut.length
-    this.#buckets = groupsOf(selection.training)
-    this.#sampler = new Sampler({
-      seed: job.seed,
-      stage: stageIndex,
-      groups: this.#buckets,
-      batchSize: stage.batchSize,
-      rows,
-    })
+    const { seed } = job
+    this.#sampler = new Sampler({ seed, stage: stageIndex, groups, batchSize: stage.batchSize, rows })
     this.microBatchesPerStep = this.#sampler.microBatchesPerStep
   }
 
@@ -154,7 +100,9 @@ export class StageData {
       stage.kind === 'vae'
         ? new PictureBatches(layout, memoryBytes)
         : new LatentBatches({ stage, layout, process, latents, texts, classes: selection.classes })
-    return new StageData({ job, stageIndex, stage, selection, batches, timesteps: process.timesteps }, rows)
+    const groups = groupsOf(selection.training)
+    const { timesteps } = process
+    return new StageData({ job, stageIndex, stage, selection, groups, batches, timesteps }, rows)
   }
 
   /** The same pictures in micro-batches of another size; shares all that is kept. */
