@@ -67,7 +67,7 @@ const sizeOf = (dims: readonly number[]): number =>
 
 function parse(bytes: Uint8Array): CachedArray | undefined {
   if (bytes.length < headerBytes) return undefined
-  const own = bytes.slice()
+  const own = new Uint8Array(bytes) // aligned, whatever the buffer was cut from
   const [mark, rank, checksum] = new Uint32Array(own.buffer, 0, 3)
   if (mark !== magic || rank! > 8 || own.length < headerBytes + 4 * rank!) return undefined
   const dims = [...new Uint32Array(own.buffer, headerBytes, rank)]

@@ -123,8 +123,9 @@ function begin(picture: FramedPicture | undefined): Promise<Uint8Array> | undefi
   return pixels
 }
 
-/** @param data mean, then logvar: (2, C, h, w) */
+/** @param data mean, then logvar (2, C, h, w), whose place the deviation takes */
 function posteriorOf(data: Float32Array): Posterior {
-  const half = data.length / 2
-  return { mean: data.subarray(0, half), deviation: data.slice(half).map((logvar) => Math.exp(logvar / 2)) }
+  const [mean, deviation] = [data.subarray(0, data.length / 2), data.subarray(data.length / 2)]
+  for (let i = 0; i < deviation.length; i++) deviation[i] = Math.exp(deviation[i]! / 2)
+  return { mean, deviation }
 }
