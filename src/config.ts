@@ -189,6 +189,19 @@ const settings = {
     expected: 'a number, or nothing',
     parse: (text) => (text === '' ? 'none' : decimal(0, 1e9).parse(text)),
   }),
+  datasetsRoot: setting({
+    variable: 'ATELIER_DATASETS_ROOT',
+    description: 'folder of the server below which datasets may be taken from; empty means none may',
+    fallback: '',
+    expected: 'a folder, or nothing',
+    parse: (text) => (text === '' ? '' : resolve(text)),
+  }),
+  maxDatasetMib: setting({
+    variable: 'ATELIER_MAX_DATASET_MIB',
+    description: 'largest dataset, packed and unpacked, in MiB',
+    fallback: '20480',
+    ...integer(1, 16_777_216),
+  }),
   logLevel: setting({
     variable: 'ATELIER_LOG_LEVEL',
     description: 'least severe messages to log',

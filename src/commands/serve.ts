@@ -31,7 +31,7 @@ export async function serve(config: Config): Promise<void> {
   try {
     await checkAddress(config)
     const configured = await findModels(config.models)
-    const { dataDir, maxWaitSeconds } = config
+    const { dataDir, maxWaitSeconds, datasetsRoot: foldersRoot, maxDatasetMib } = config
     const onError = (error: Error) => log.error({ err: error }, 'the queue reports')
     const opening = open(openStorage({ dataDir, onError }))
     // Where nothing was ever deployed they start side by side: the one waits for the disk, the other for the weights.
@@ -44,12 +44,19 @@ export async function serve(config: Config): Promise<void> {
       startGenerationService({ storage, pool, log, maxWaitMs: maxWaitSeconds * 1000 }),
     )
     const datasets = await open(
-      startDatasetService({ storage, log, dataDir, foldersRoot: '', inUse: datasetInUse }),
+      startDatasetService({
+        storage,
+        log,
+        dataDir,
+        foldersRoot,
+        limits: { maxTotalBytes: maxDatasetMib * 2 ** 20 },
+        inUse: datasetInUse,
+      }),
     )
     const fineTuning = await open(
       startFineTuningService({ storage, pool, datasets, log, configured, ...fineTuningOptions(config) }),
     )
-    const app = await open(buildApp({ generation, fineTuning, config, logger: log }))
+    const app = await open(buildApp({ generation, datasets, fineTuning, config, logger: log }))
     const address = await app.listen({ host: config.host, port: config.port })
     await open(serveControl(dataDir, { status: async () => statusOf(address, generation) }))
     console.log(greeting(config.publicUrl || address, models))

@@ -22,8 +22,8 @@ export interface PageOptions {
 }
 
 export interface ItemFilters extends PageOptions {
-  /** Only pictures that something is wrong with. */
-  readonly with?: 'problems' | undefined
+  /** Only pictures that something is wrong with, or that have no caption. */
+  readonly filter?: 'problems' | 'uncaptioned' | undefined
   readonly label?: string | undefined
 }
 
@@ -79,13 +79,14 @@ export class DatasetReader {
 
   /** In the order of their paths. @throws {DatasetError} `invalid_cursor` */
   async items(datasetId: string, filters: ItemFilters): Promise<Page<DatasetItem>> {
-    const { cursor, limit = defaultLimit, label } = filters
+    const { cursor, limit = defaultLimit, label, filter } = filters
     const rows = await this.#prisma.datasetItem.findMany({
       where: {
         datasetId,
         ...after(cursor),
         ...(label !== undefined && { label }),
-        ...(filters.with === 'problems' && { problems: { some: {} } }),
+        ...(filter === 'problems' && { problems: { some: {} } }),
+        ...(filter === 'uncaptioned' && { captions: { isEmpty: true } }),
       },
       orderBy: { position: 'asc' },
       take: limit + 1,

@@ -10,10 +10,13 @@ import Fastify, {
 } from 'fastify'
 import { pino } from 'pino'
 import type { Config } from '../config.ts'
+import type { DatasetService } from '../datasets/service.ts'
 import type { FineTuningService } from '../fine-tuning/service.ts'
 import type { GenerationService } from '../generation/service.ts'
+import { hangUpOnRest, hasBody, headTimeoutMs, inTime, patienceFor } from './arrival.ts'
 import { answerClientError } from './client-error.ts'
 import {
+  archiveTypesOf,
   listOperations,
   methodsOf,
   readContract,
@@ -24,6 +27,19 @@ import { ApiError, asApiError } from './errors.ts'
 import { createLifecycle } from './lifecycle.ts'
 import { refuseForeign } from './local-only.ts'
 import { createMetrics } from './metrics.ts'
+import {
+  getDatasetItem,
+  getDatasetItemContent,
+  listDatasetItems,
+  updateDatasetItem,
+} from './routes/dataset-items.ts'
+import {
+  createDataset,
+  deleteDataset,
+  getDataset,
+  listDatasetProblems,
+  listDatasets,
+} from './routes/datasets.ts'
 import type { RouteDependencies } from './routes/dependencies.ts'
 import {
   deleteDeployment,
@@ -65,6 +81,7 @@ import { createAjv, shorten, validatorCompiler } from './validation.ts'
 
 export interface AppDependencies {
   readonly generation: GenerationService
+  readonly datasets: DatasetService
   readonly fineTuning: FineTuningService
   readonly config: Config
   readonly logger?: FastifyBaseLogger
@@ -79,18 +96,17 @@ export interface AppDependencies {
 /** Enough for the two longest prompts with every character escaped as a surrogate pair (2 × 4,000 × 12 bytes). */
 const bodyLimitBytes = 256 * 1024
 
-/** How long a request may take to arrive; the answer may take as long as it needs. */
-const requestTimeoutMs = 60_000
-
 /** @throws when openapi.yaml and the handlers do not match */
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
-  const { generation, fineTuning, config, drainMs = 5_000, keepAliveMs = 15_000 } = dependencies
+  const { generation, datasets, fineTuning, config, drainMs = 5_000, keepAliveMs = 15_000 } = dependencies
   const contract = readContract()
   const app: FastifyInstance = Fastify({
     loggerInstance: dependencies.logger ?? pino({ level: config.logLevel }),
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     bodyLimit: bodyLimitBytes,
-    requestTimeout: requestTimeoutMs,
+    // Bodies are timed by the hook below.
+    requestTimeout: 0,
+    http: { headersTimeout: headTimeoutMs },
     genReqId: chooseRequestId,
     // Fastify's own answer has another shape; the hook below gives ours.
     return503OnClosing: false,
@@ -102,8 +118,13 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
 
   const lifecycle = createLifecycle(app.server)
   const metrics = createMetrics(generation, fineTuning)
+  const archiveTypes = archiveTypesOf(contract.document)
 
   app.removeContentTypeParser('text/plain')
+  // Nobody reads ahead: the handler is given the stream, and of an operation that takes none it is refused below.
+  app.addContentTypeParser([...new Set([...archiveTypes.values()].flat())], (_request, payload, done) =>
+    done(null, payload),
+  )
   app.setValidatorCompiler(validatorCompiler(createAjv()))
   // Answers are checked in tests; in service nothing may be stripped from them.
   app.setSerializerCompiler(() => (value) => JSON.stringify(value))
@@ -120,9 +141,15 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     if (lifecycle.isClosing)
       throw new ApiError('shutting_down', 'The server is shutting down', { headers: { 'retry-after': '5' } })
   })
+  app.addHook('preParsing', async (request, _reply, payload) => {
+    if (!hasBody(request)) return payload
+    const types = archivesFor(request, archiveTypes)
+    refuseOtherTypes(request, types)
+    return inTime(payload, patienceFor(isOneOf(request.mediaType, types) ? 'piece' : 'body'))
+  })
   app.addHook('preValidation', async (request) => {
     refuseUnknownQuery(request)
-    requireJsonBody(request)
+    requireJsonBody(request, archivesFor(request, archiveTypes))
   })
   app.addHook('onSend', async (_request, reply) => {
     // Connections that stay open would keep the server from closing.
@@ -132,6 +159,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     const { method, routeOptions, log } = request
     const { statusCode: status, elapsedTime } = reply
     log.info({ method, route: routeOptions.url, status, durationMs: Math.round(elapsedTime) }, 'answered')
+    hangUpOnRest(request)
     metrics.observeRequest({ method, route: routeOptions.url ?? 'unknown', status }, elapsedTime / 1000)
   })
   app.addHook('preClose', async () => lifecycle.close(drainMs))
@@ -141,6 +169,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   const startedAt = new Date()
   const routes: RouteDependencies = {
     generation,
+    datasets,
     fineTuning,
     config,
     contract,
@@ -178,6 +207,15 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     deleteDeployment: deleteDeployment(routes),
     rollbackModel: rollbackModel(routes),
     withdrawModel: withdrawModel(routes),
+    createDataset: createDataset(routes),
+    listDatasets: listDatasets(routes),
+    getDataset: getDataset(routes),
+    deleteDataset: deleteDataset(routes),
+    listDatasetProblems: listDatasetProblems(routes),
+    listDatasetItems: listDatasetItems(routes),
+    getDatasetItem: getDatasetItem(routes),
+    updateDatasetItem: updateDatasetItem(routes),
+    getDatasetItemContent: getDatasetItemContent(routes),
     listModels: listModels(routes),
     getModel: getModel(routes),
     getLiveness: getLiveness(),
@@ -244,10 +282,31 @@ function refuseEncodedBody({ headers }: FastifyRequest): void {
   })
 }
 
+type MediaTypes = readonly string[]
+
+const archivesFor = ({ routeOptions }: FastifyRequest, types: ReadonlyMap<string, MediaTypes>): MediaTypes =>
+  types.get((routeOptions.schema as { operationId?: string } | undefined)?.operationId ?? '') ?? []
+
+const isOneOf = (mediaType: string | undefined, types: MediaTypes): boolean =>
+  mediaType !== undefined && types.includes(mediaType)
+
+/** Where there is a choice the framework's own refusal would name only one of them. */
+function refuseOtherTypes({ mediaType }: FastifyRequest, archives: MediaTypes): void {
+  if (archives.length === 0 || mediaType === 'application/json' || isOneOf(mediaType, archives)) return
+  const expected = `application/json or one of ${archives.join(', ')}`
+  throw new ApiError(
+    'unsupported_media_type',
+    `Content-Type: expected ${expected}, got ${mediaType ?? 'none'}`,
+    {
+      param: 'Content-Type',
+    },
+  )
+}
+
 /** Fastify validates a body by its media type, so that a body of none would pass unseen. */
-function requireJsonBody({ routeOptions, mediaType, body }: FastifyRequest): void {
+function requireJsonBody({ routeOptions, mediaType, body }: FastifyRequest, archives: MediaTypes): void {
   if (routeOptions.schema?.body === undefined) return
-  if (mediaType === 'application/json') return
+  if (mediaType === 'application/json' || isOneOf(mediaType, archives)) return
   if (body === undefined)
     throw new ApiError('malformed_json', 'body: expected a JSON object, got nothing', { param: 'body' })
   throw new ApiError(

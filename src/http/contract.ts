@@ -41,6 +41,7 @@ export type Handlers = { readonly [O in OperationId]: Handler<O> }
 
 interface Operation {
   readonly operationId: string
+  readonly requestBody?: { readonly content: Readonly<Record<string, unknown>> }
 }
 
 export interface ContractDocument {
@@ -69,6 +70,19 @@ export function listOperations({
     methods.flatMap((method) => {
       const operation = item[method]
       return operation ? [{ method: method.toUpperCase(), path, operationId: operation.operationId }] : []
+    }),
+  )
+}
+
+/** @returns the types of archive that an operation takes as they are, by operation */
+export function archiveTypesOf({ paths }: ContractDocument): ReadonlyMap<string, readonly string[]> {
+  const operations = Object.values(paths).flatMap((item) => Object.values(item))
+  return new Map(
+    operations.flatMap((operation) => {
+      const types = Object.keys(operation?.requestBody?.content ?? {}).filter(
+        (type) => type !== 'application/json',
+      )
+      return operation && types.length > 0 ? [[operation.operationId, types] as const] : []
     }),
   )
 }

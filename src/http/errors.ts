@@ -1,4 +1,5 @@
 /** The catalogue of everything that a request can be refused for, and how an error looks on the wire. */
+import { DatasetError } from '../datasets/errors.ts'
 import { FineTuningError } from '../fine-tuning/errors.ts'
 import { GenerationError } from '../generation/errors.ts'
 import type { SchemaError } from '../sdk/schema.ts'
@@ -16,6 +17,8 @@ export const errorCatalogue = {
   unknown_parameter: { status: 400, type: request },
   invalid_type: { status: 400, type: request },
   invalid_value: { status: 400, type: request },
+  invalid_archive: { status: 400, type: request },
+  upload_interrupted: { status: 400, type: request },
   host_not_allowed: { status: 403, type: 'permission_error' },
   origin_not_allowed: { status: 403, type: 'permission_error' },
   unknown_url: { status: 404, type: request },
@@ -24,6 +27,7 @@ export const errorCatalogue = {
   generation_not_found: { status: 404, type: request },
   preview_not_found: { status: 404, type: request },
   dataset_not_found: { status: 404, type: request },
+  dataset_item_not_found: { status: 404, type: request },
   fine_tuning_job_not_found: { status: 404, type: request },
   checkpoint_not_found: { status: 404, type: request },
   sample_not_found: { status: 404, type: request },
@@ -33,6 +37,8 @@ export const errorCatalogue = {
   request_timeout: { status: 408, type: request },
   generation_cancelled: { status: 409, type: request },
   generation_not_settled: { status: 409, type: request },
+  dataset_in_use: { status: 409, type: request },
+  dataset_not_ready: { status: 409, type: request },
   fine_tuning_job_state: { status: 409, type: request },
   in_use: { status: 409, type: request },
   nothing_to_roll_back: { status: 409, type: request },
@@ -114,6 +120,7 @@ const frameworkErrors: Record<string, { code: ErrorCode; message: string }> = {
 export function asApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown
   if (thrown instanceof GenerationError) return asRefusal(thrown)
+  if (thrown instanceof DatasetError) return asDatasetRefusal(thrown)
   if (thrown instanceof FineTuningError) return asFineTuningRefusal(thrown)
   const { code, statusCode } = thrown as { code?: unknown; statusCode?: unknown }
   const known = typeof code === 'string' ? frameworkErrors[code] : undefined
@@ -125,13 +132,48 @@ export function asApiError(thrown: unknown): ApiError {
       'body: expected a JSON object, got text that is not JSON or names __proto__',
     )
   }
-  return new ApiError(
-    'internal_error',
-    'Something went wrong on the server; the log has the details under the request id',
-    {
-      cause: thrown,
-    },
-  )
+  return internalError(thrown)
+}
+
+function internalError(cause: unknown): ApiError {
+  const message = 'Something went wrong on the server; the log has the details under the request id'
+  return new ApiError('internal_error', message, { cause })
+}
+
+function asDatasetRefusal(error: DatasetError): ApiError {
+  const { code, message, parameter, cause } = error
+  const details = { ...(parameter !== undefined && { param: parameter }), cause }
+  switch (code) {
+    case 'not_found':
+      return new ApiError('dataset_not_found', message, { param: 'id' })
+    case 'item_not_found':
+      return new ApiError('dataset_item_not_found', message, { param: 'item' })
+    case 'in_use':
+      return new ApiError('dataset_in_use', message, { param: 'id' })
+    case 'not_ready':
+      return new ApiError('dataset_not_ready', message, { param: 'id' })
+    case 'invalid_cursor':
+    case 'invalid_text':
+    case 'folder_not_allowed':
+      return new ApiError('invalid_value', message, details)
+    case 'shutting_down':
+      return new ApiError('shutting_down', message, { headers: { 'retry-after': '5' } })
+    case 'too_large':
+      return new ApiError('body_too_large', `body: ${message}`, { param: 'body' })
+    case 'unknown_archive':
+    case 'invalid_archive':
+    case 'archive_bomb':
+    case 'too_many_files':
+    case 'no_pictures':
+      return new ApiError('invalid_archive', `body: ${message}`, { param: 'body' })
+    case 'interrupted':
+      // Whoever broke it off may have said why.
+      return cause instanceof ApiError
+        ? cause
+        : new ApiError('upload_interrupted', `body: ${message}`, details)
+    case 'server_failed':
+      return internalError(error)
+  }
 }
 
 function asRefusal(error: GenerationError): ApiError {

@@ -178,6 +178,141 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/datasets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Datasets, newest first.
+         * @description A page at a time; one that is created meanwhile neither repeats nor hides another one.
+         */
+        get: operations["listDatasets"];
+        put?: never;
+        /**
+         * Bring a dataset, as an archive or as a folder of the server.
+         * @description For administrators; while the service has no keys, whoever may call may do this.
+         *
+         *     **An archive** is the body itself, a zip, tar or tar.gz, with `name` in the query: `curl -T set.zip -X POST -H 'content-type:
+         *     application/zip' '…/v1/datasets?name=pets'`. It is written to the disk as it comes, and what its first bytes are decides how it is
+         *     read. **A folder** is JSON; it must lie below `ATELIER_DATASETS_ROOT`, by its real path, and is copied. Either is then checked, one
+         *     after the other: the answer is 202, and `GET /v1/datasets/{id}` tells how far it is.
+         *
+         *     **What is in it**: pictures (PNG, JPEG, WebP, AVIF, TIFF, and the first frame of GIF) and what belongs to them. A caption is a `.txt`
+         *     beside its picture, of the same name. Or there are rows: `captions.jsonl`, `metadata.jsonl` or `metadata.csv` (as Hugging Face's
+         *     imagefolders have), in any folder, with `file_name` (or `file`, relative to that folder), `text` or `caption` (or `captions`, a list), and
+         *     optionally `label` and `aesthetic_score`. Rows go before texts beside pictures, and several rows for one picture add up their
+         *     captions. Labels come from the rows; where there is no such file at all and pictures lie in several folders, from the names of
+         *     those; `label_source` says otherwise.
+         *
+         *     **What is wrong** with a file becomes one entry of `GET /v1/datasets/{id}/problems`, and the rest is used. Names are never used as
+         *     paths: one that is absolute or climbs out is refused, and so are links. Nothing that calls itself a picture is kept before it was
+         *     decoded to its last row. Equal pictures are kept once. An archive that is damaged, unpacks out of proportion, is too large
+         *     (`ATELIER_MAX_DATASET_MIB`), or has no picture, fails as a whole.
+         */
+        post: operations["createDataset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/datasets/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How a dataset stands, and what is in it. */
+        get: operations["getDataset"];
+        put?: never;
+        post?: never;
+        /** Remove a dataset with its pictures, or end one that still comes. */
+        delete: operations["deleteDataset"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/datasets/{id}/problems": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is wrong with a dataset's files, in the order in which it was found.
+         * @description The first 10,000 are kept; `counts.problems` of the dataset counts all.
+         */
+        get: operations["listDatasetProblems"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/datasets/{id}/items": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A dataset's pictures, in the order of their paths. */
+        get: operations["listDatasetItems"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/datasets/{id}/items/{item}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One picture of a dataset. */
+        get: operations["getDatasetItem"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change what a picture's captions, label or score are.
+         * @description What is left out stays. Here `null` is not the same as leaving a field out: it takes a label or a score away, as RFC 7396 has it.
+         *     Jobs that have begun work on with what was there before.
+         */
+        patch: operations["updateDatasetItem"];
+        trace?: never;
+    };
+    "/v1/datasets/{id}/items/{item}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The picture itself, or a small one of it. */
+        get: operations["getDatasetItemContent"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/models": {
         parameters: {
             query?: never;
@@ -1031,6 +1166,153 @@ export interface components {
         };
         /** @enum {string} */
         OutputFormat: "png" | "jpeg" | "webp";
+        CreateDatasetRequest: {
+            /** @example pets */
+            name: string;
+            /**
+             * @description On the server, relative to `ATELIER_DATASETS_ROOT` or absolute below it.
+             * @example 2026/pets
+             */
+            folder: string;
+            /**
+             * @description Where labels come from.
+             * @default auto
+             * @enum {string|null}
+             */
+            label_source?: "auto" | "folders" | "none" | null;
+        };
+        UpdateDatasetItemRequest: {
+            /** @description All of them, in place of what there was; training draws one for every use. */
+            captions?: string[];
+            label?: string | null;
+            aesthetic_score?: number | null;
+        };
+        /** @enum {string} */
+        DatasetState: "receiving" | "validating" | "ready" | "failed";
+        /** @description Pictures to train on. `labels` and `buckets` are `null` in lists and before it is ready. */
+        Dataset: {
+            /** @example ds_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f */
+            id: string;
+            /** @constant */
+            object: "dataset";
+            name: string;
+            state: components["schemas"]["DatasetState"];
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            finished_at: string | null;
+            source: components["schemas"]["DatasetSource"];
+            /** @enum {string} */
+            label_source: "auto" | "folders" | "none";
+            counts: components["schemas"]["DatasetCounts"];
+            /** @description Of its pictures, from 0 to 1; `null` while there are none. */
+            captioned_share: number | null;
+            /** @description The thousand most frequent ones. */
+            labels: {
+                label: string;
+                items: number;
+            }[] | null;
+            /** @description With `resolution`, how many pictures fall into each bucket, the fullest first. */
+            buckets: {
+                width: number;
+                height: number;
+                items: number;
+            }[] | null;
+            error: components["schemas"]["DatasetFailure"] | null;
+        };
+        DatasetSource: {
+            /** @enum {string} */
+            kind: "upload" | "folder";
+            /** @description Of an upload, so far. */
+            received_bytes: number | null;
+            /** @description How many are to come, where the client has said so. */
+            expected_bytes: number | null;
+            /** @description Relative to `ATELIER_DATASETS_ROOT`. */
+            folder: string | null;
+        };
+        DatasetCounts: {
+            /** @description How many files were looked at so far. */
+            files_read: number;
+            /** @description Its pictures. */
+            items: number;
+            captioned: number;
+            labelled: number;
+            /** @description With an aesthetic score. */
+            scored: number;
+            problems: number;
+            /** @description Files that a problem keeps out of it. */
+            left_out: number;
+            /** @description Of its pictures. */
+            size_bytes: number;
+        };
+        DatasetFailure: {
+            /** @enum {string} */
+            code: "unknown_archive" | "invalid_archive" | "archive_bomb" | "too_large" | "too_many_files" | "no_pictures" | "interrupted" | "server_failed";
+            message: string;
+        };
+        DatasetItem: {
+            /**
+             * @description The same for the same bytes, in every dataset.
+             * @example itm_9f86d081884c7d659a2feaa0c55ad015
+             */
+            id: string;
+            /** @constant */
+            object: "dataset.item";
+            dataset_id: string;
+            /** @description As it was given. */
+            path: string;
+            /** @description Where its bytes are; with `?max_side=` a small picture of it. */
+            url: string;
+            /** @enum {string} */
+            format: "png" | "jpeg" | "webp" | "avif" | "gif" | "tiff";
+            /** @description In pixels, upright. */
+            width: number;
+            height: number;
+            size_bytes: number;
+            sha256: string;
+            /** @description Several say the same in other words; training draws one for every use. */
+            captions: string[];
+            label: string | null;
+            aesthetic_score: number | null;
+            problems: components["schemas"]["DatasetProblem"][];
+        };
+        /** @description What is wrong with one file. */
+        DatasetProblem: {
+            /** @description The file's name as it was given, shortened. */
+            path: string;
+            /** @enum {string} */
+            code: "unsafe_path" | "not_a_file" | "duplicate_path" | "file_too_large" | "unsupported_file" | "nested_archive" | "damaged_file" | "unreadable_picture" | "too_many_pixels" | "duplicate_picture" | "empty_caption" | "invalid_text" | "text_too_long" | "invalid_metadata" | "conflicting_metadata" | "missing_picture" | "unmatched_text";
+            /** @description What was expected and what came. */
+            message: string;
+            /**
+             * @description Whether the file is not in the dataset, or the picture is, without what was wrong.
+             * @enum {string}
+             */
+            effect: "left_out" | "kept";
+            /** @description The picture that it is about, where that is in the dataset. */
+            item_id: string | null;
+        };
+        DatasetList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["Dataset"][];
+            /** @description The `cursor` of the next page; `null` on the last one. */
+            next_cursor: string | null;
+        };
+        DatasetItemList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["DatasetItem"][];
+            /** @description The `cursor` of the next page; `null` on the last one. */
+            next_cursor: string | null;
+        };
+        DatasetProblemList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["DatasetProblem"][];
+            /** @description The `cursor` of the next page; `null` on the last one. */
+            next_cursor: string | null;
+        };
         ModelList: {
             /** @constant */
             object: "list";
@@ -1589,7 +1871,7 @@ export interface components {
                  * @description Stable, for programs.
                  * @enum {string}
                  */
-                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "host_not_allowed" | "origin_not_allowed" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
+                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "invalid_archive" | "upload_interrupted" | "host_not_allowed" | "origin_not_allowed" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "dataset_item_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "dataset_in_use" | "dataset_not_ready" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
                 request_id: string;
             };
         };
@@ -1738,6 +2020,23 @@ export interface components {
          * @example img_4m2v9k0q7t1x8c5z3b6n
          */
         ImageId: string;
+        /**
+         * @description The dataset's id, as `POST /v1/datasets` gave it.
+         * @example ds_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+         */
+        DatasetId: string;
+        /**
+         * @description The picture's id, as the dataset's items have it.
+         * @example itm_9f86d081884c7d659a2feaa0c55ad015
+         */
+        DatasetItemId: string;
+        /**
+         * @description How many at most.
+         * @example 20
+         */
+        PageLimit: number;
+        /** @description The `next_cursor` of the page before. */
+        PageCursor: string;
     };
     requestBodies: never;
     headers: {
@@ -1789,6 +2088,18 @@ export type SchemaFinalEvent = components['schemas']['FinalEvent'];
 export type SchemaImage = components['schemas']['Image'];
 export type SchemaImageParameters = components['schemas']['ImageParameters'];
 export type SchemaOutputFormat = components['schemas']['OutputFormat'];
+export type SchemaCreateDatasetRequest = components['schemas']['CreateDatasetRequest'];
+export type SchemaUpdateDatasetItemRequest = components['schemas']['UpdateDatasetItemRequest'];
+export type SchemaDatasetState = components['schemas']['DatasetState'];
+export type SchemaDataset = components['schemas']['Dataset'];
+export type SchemaDatasetSource = components['schemas']['DatasetSource'];
+export type SchemaDatasetCounts = components['schemas']['DatasetCounts'];
+export type SchemaDatasetFailure = components['schemas']['DatasetFailure'];
+export type SchemaDatasetItem = components['schemas']['DatasetItem'];
+export type SchemaDatasetProblem = components['schemas']['DatasetProblem'];
+export type SchemaDatasetList = components['schemas']['DatasetList'];
+export type SchemaDatasetItemList = components['schemas']['DatasetItemList'];
+export type SchemaDatasetProblemList = components['schemas']['DatasetProblemList'];
 export type SchemaModelList = components['schemas']['ModelList'];
 export type SchemaModel = components['schemas']['Model'];
 export type SchemaFineTuningStatus = components['schemas']['FineTuningStatus'];
@@ -1839,6 +2150,10 @@ export type ParameterIdempotencyKey = components['parameters']['IdempotencyKey']
 export type ParameterGenerationId = components['parameters']['GenerationId'];
 export type ParameterFineTuningJobId = components['parameters']['FineTuningJobId'];
 export type ParameterImageId = components['parameters']['ImageId'];
+export type ParameterDatasetId = components['parameters']['DatasetId'];
+export type ParameterDatasetItemId = components['parameters']['DatasetItemId'];
+export type ParameterPageLimit = components['parameters']['PageLimit'];
+export type ParameterPageCursor = components['parameters']['PageCursor'];
 export type HeaderRequestId = components['headers']['RequestId'];
 export type HeaderRetryAfter = components['headers']['RetryAfter'];
 export type HeaderIdempotencyReplayed = components['headers']['IdempotencyReplayed'];
@@ -2331,6 +2646,409 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listDatasets: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many at most.
+                 * @example 20
+                 */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before. */
+                cursor?: components["parameters"]["PageCursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    createDataset: {
+        parameters: {
+            query?: {
+                /**
+                 * @description What to call it; for an archive, which has no other place for it.
+                 * @example pets
+                 */
+                name?: string;
+                /** @description Where the labels of an archive's pictures come from. */
+                label_source?: "auto" | "folders" | "none";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateDatasetRequest"];
+                "application/zip": unknown;
+                "application/x-zip-compressed": unknown;
+                "application/x-tar": unknown;
+                "application/gzip": unknown;
+                "application/x-gzip": unknown;
+                "application/octet-stream": unknown;
+            };
+        };
+        responses: {
+            /** @description All of it is there, and it will be checked. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    /** @description Where the dataset is. */
+                    location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Dataset"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            /** @description For a minute nothing more of the archive came. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    getDataset: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Also tells how the pictures fall into the buckets of this base size, in pixels.
+                 * @example 512
+                 */
+                resolution?: number;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The dataset's id, as `POST /v1/datasets` gave it.
+                 * @example ds_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["DatasetId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The dataset. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Dataset"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    deleteDataset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The dataset's id, as `POST /v1/datasets` gave it.
+                 * @example ds_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["DatasetId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone. */
+            204: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description A fine-tuning job works with it. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listDatasetProblems: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many at most.
+                 * @example 20
+                 */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before. */
+                cursor?: components["parameters"]["PageCursor"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The dataset's id, as `POST /v1/datasets` gave it.
+                 * @example ds_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["DatasetId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetProblemList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listDatasetItems: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many at most.
+                 * @example 20
+                 */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before. */
+                cursor?: components["parameters"]["PageCursor"];
+                /** @description Only pictures that something is wrong with, or that have no caption. */
+                filter?: "problems" | "uncaptioned";
+                /** @description Only pictures with this label. */
+                label?: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The dataset's id, as `POST /v1/datasets` gave it.
+                 * @example ds_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["DatasetId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetItemList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    getDatasetItem: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The dataset's id, as `POST /v1/datasets` gave it.
+                 * @example ds_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["DatasetId"];
+                /**
+                 * @description The picture's id, as the dataset's items have it.
+                 * @example itm_9f86d081884c7d659a2feaa0c55ad015
+                 */
+                item: components["parameters"]["DatasetItemId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The picture. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetItem"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    updateDatasetItem: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The dataset's id, as `POST /v1/datasets` gave it.
+                 * @example ds_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["DatasetId"];
+                /**
+                 * @description The picture's id, as the dataset's items have it.
+                 * @example itm_9f86d081884c7d659a2feaa0c55ad015
+                 */
+                item: components["parameters"]["DatasetItemId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateDatasetItemRequest"];
+            };
+        };
+        responses: {
+            /** @description The picture as it is now. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetItem"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description The dataset is not ready. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    getDatasetItemContent: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Answers with a WebP whose sides are at most this long, upright, instead of the file as it came.
+                 * @example 256
+                 */
+                max_side?: number;
+            };
+            header?: {
+                /** @description ETags that the client holds already, or `*`. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /**
+                 * @description The dataset's id, as `POST /v1/datasets` gave it.
+                 * @example ds_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
+                 */
+                id: components["parameters"]["DatasetId"];
+                /**
+                 * @description The picture's id, as the dataset's items have it.
+                 * @example itm_9f86d081884c7d659a2feaa0c55ad015
+                 */
+                item: components["parameters"]["DatasetItemId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The picture. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    /** @description Of these bytes, quoted. */
+                    etag?: string;
+                    "cache-control": components["headers"]["CacheControl"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": unknown;
+                    "image/jpeg": unknown;
+                    "image/webp": unknown;
+                    "image/avif": unknown;
+                    "image/gif": unknown;
+                    "image/tiff": unknown;
+                };
+            };
+            /** @description The client's copy is good. */
+            304: {
+                headers: {
+                    /** @description Of these bytes, quoted. */
+                    etag?: string;
+                    "cache-control": components["headers"]["CacheControl"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };

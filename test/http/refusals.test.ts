@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { buildApp } from '../../src/http/app.ts'
 import { buildTestApp, listen, silent, testConfig } from './server.ts'
 import { send, sendBytes } from './requests.ts'
-import { idleFineTuning, unreachableService } from './unreachable.ts'
+import { idleFineTuning, unreachableDatasets, unreachableService } from './unreachable.ts'
 
 let app: FastifyInstance
 let address: string
@@ -293,6 +293,7 @@ test('logs name the request and never the prompt', async () => {
   const logger = pino({ level: 'trace' }, { write: (line: string) => void lines.push(line) })
   const logged = await buildApp({
     generation: unreachableService,
+    datasets: unreachableDatasets,
     fineTuning: idleFineTuning,
     config: testConfig(),
     logger,

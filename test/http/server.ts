@@ -6,25 +6,31 @@ import responseValidation from '@fastify/response-validation'
 import type { FastifyInstance } from 'fastify'
 import { pino, type Logger } from 'pino'
 import { readConfig, type Config } from '../../src/config.ts'
+import {
+  startDatasetService,
+  type DatasetService,
+  type DatasetServiceOptions,
+} from '../../src/datasets/service.ts'
 import { startGenerationService, type GenerationService } from '../../src/generation/service.ts'
 import { buildApp, type AppDependencies } from '../../src/http/app.ts'
 import { createAjv } from '../../src/http/validation.ts'
 import { openStorage } from '../../src/storage/storage.ts'
 import { paintPool, type PaintOptions, type PaintPool } from '../generation/paint-pool.ts'
-import { idleFineTuning } from './unreachable.ts'
+import { idleFineTuning, unreachableDatasets } from './unreachable.ts'
 
 export const silent: Logger = pino({ level: 'silent' })
 
 export interface TestService {
   readonly generation: GenerationService
+  readonly datasets: DatasetService
   readonly pool: PaintPool
   close(): Promise<void>
 }
 
 export async function startTestService(
-  options: PaintOptions & { maxWaitMs?: number } = {},
+  options: PaintOptions & { maxWaitMs?: number; datasets?: Partial<DatasetServiceOptions> } = {},
 ): Promise<TestService> {
-  const { maxWaitMs = 600_000, ...paint } = options
+  const { maxWaitMs = 600_000, datasets: datasetOptions, ...paint } = options
   const dataDir = await mkdtemp(join(tmpdir(), 'atelier-http-'))
   const unexpected: Error[] = []
   const storage = await openStorage({ dataDir, onError: (error) => unexpected.push(error) })
@@ -36,10 +42,19 @@ export async function startTestService(
     maxWaitMs,
     window: { images: 2 },
   })
+  const datasets = await startDatasetService({
+    storage,
+    log: silent,
+    dataDir,
+    foldersRoot: '',
+    ...datasetOptions,
+  })
   return {
     generation,
+    datasets,
     pool,
     async close() {
+      await datasets.close()
       await generation.close()
       await storage.close()
       await rm(dataDir, { recursive: true })
@@ -57,6 +72,7 @@ export async function buildTestApp(
 ): Promise<FastifyInstance> {
   const app = await buildApp({
     generation,
+    datasets: unreachableDatasets,
     fineTuning: idleFineTuning,
     config: testConfig(),
     logger: silent,

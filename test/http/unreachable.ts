@@ -1,4 +1,5 @@
 /** Services for tests of what is refused before any service is asked: models are known, nothing is trained, and every call is a mistake. */
+import type { DatasetService } from '../../src/datasets/service.ts'
 import type { FineTuningService } from '../../src/fine-tuning/service.ts'
 import type { GenerationService } from '../../src/generation/service.ts'
 import { fineTuningStates } from '../../src/fine-tuning/states.ts'
@@ -6,6 +7,26 @@ import { paintModel } from '../generation/paint-pool.ts'
 
 const unreachable = (): never => {
   throw new Error('the service was asked')
+}
+
+export const unreachableDatasets: DatasetService = {
+  upload: unreachable,
+  fromFolder: unreachable,
+  get: unreachable,
+  list: unreachable,
+  labels: unreachable,
+  buckets: unreachable,
+  items: unreachable,
+  problems: unreachable,
+  item: unreachable,
+  changeItem: unreachable,
+  openPicture: unreachable,
+  thumbnail: unreachable,
+  delete: unreachable,
+  requireReady: unreachable,
+  snapshot: unreachable,
+  settled: unreachable,
+  close: unreachable,
 }
 
 export const unreachableService: GenerationService = {

@@ -1,6 +1,7 @@
 /** What the routes work with. */
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import type { Config } from '../../config.ts'
+import type { DatasetService } from '../../datasets/service.ts'
 import type { FailedGeneration } from '../../generation/generation.ts'
 import type { FineTuningService } from '../../fine-tuning/service.ts'
 import type { GenerationService } from '../../generation/service.ts'
@@ -12,6 +13,7 @@ import { describeValue } from '../validation.ts'
 
 export interface RouteDependencies {
   readonly generation: GenerationService
+  readonly datasets: DatasetService
   readonly fineTuning: FineTuningService
   readonly config: Config
   readonly contract: Contract
