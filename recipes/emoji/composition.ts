@@ -169,8 +169,8 @@ interface Cell {
 const longRatio = 1.5
 /** Of the shorter side: least and most; a large thing in a nearly square picture has no place but the centre. */
 const sides: Readonly<Record<Size, readonly [nearlySquare: number, long: number]>> = {
-  small: [0.32, 0.5],
-  medium: [0.5, 0.7],
+  small: [0.32, 0.56],
+  medium: [0.5, 0.72],
   large: [0.8, 0.9],
 }
 /** How far from the middle the middle of a thing at a side lies, in shares of the picture. */

@@ -7,7 +7,7 @@ import { drawComposition, type Composition } from './composition.ts'
 import { Draws } from './draws.ts'
 import { paint, type Picture } from './picture.ts'
 import { aestheticScore, recipeFor, type Kind } from './recipes.ts'
-import { Renders } from './render.ts'
+import type { Renders } from './render.ts'
 import { className } from './vocabulary.ts'
 
 export interface DatasetOptions {
@@ -18,8 +18,6 @@ export interface DatasetOptions {
   readonly captions: 'dense' | 'plain'
   /** Side of the square bucket in pixels. */
   readonly size: number
-  /** Where rendered icons are kept. */
-  readonly cache: string
 }
 
 /** A picture of a data set before it is painted: which one, and what is said of it. */
@@ -41,7 +39,7 @@ export function planPicture(
   const appearanceOf = renders.appearance.bind(renders)
   const composition = drawComposition(
     new Draws(seed, kind, index, 'composition'),
-    recipeFor(kind, size),
+    recipeFor(kind, size, renders.items),
     appearanceOf,
   )
   const classes = new Set(composition.objects.map(({ item }) => className(item, composition.style)))
@@ -60,8 +58,7 @@ export function planPicture(
 /** Pictures that are painted and compressed at a time: compressing goes on in other threads meanwhile. */
 const atATime = 32
 
-export async function makeDataset(options: DatasetOptions): Promise<void> {
-  await using renders = await Renders.open(options.cache)
+export async function makeDataset(options: DatasetOptions, renders: Renders): Promise<void> {
   const lines: string[] = []
   for (let start = 0; start < options.count; start += atATime) {
     const indices = Array.from(

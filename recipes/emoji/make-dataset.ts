@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { makeDataset, type DatasetOptions } from './dataset.ts'
 import { kinds } from './recipes.ts'
-import { defaultCache } from './render.ts'
+import { defaultCache, Renders } from './render.ts'
 
 const whole = (text: string): number => {
   const value = Number(text)
@@ -23,9 +23,10 @@ await new Command('node recipes/emoji/make-dataset.ts')
   .option('--size <pixels>', 'side of the square bucket', whole, 128)
   .option('--cache <folder>', 'where rendered icons are kept', defaultCache)
   .showHelpAfterError()
-  .action(async (options: DatasetOptions) => {
+  .action(async ({ cache, ...options }: DatasetOptions & { readonly cache: string }) => {
+    await using renders = await Renders.open(cache)
     const start = performance.now()
-    await makeDataset(options)
+    await makeDataset(options, renders)
     const seconds = (performance.now() - start) / 1000
     console.log(
       `${options.count} pictures in ${resolve(options.out)}, ${Math.round(options.count / seconds)} a second`,

@@ -2,6 +2,7 @@
 import type { Rgb } from './colour.ts'
 import type { Composition, PlacedObject } from './composition.ts'
 import type { Sprite } from './render.ts'
+import { resampled, shares } from './resampling.ts'
 
 /** Red, green and blue, a byte each, row by row. */
 export interface Picture {
@@ -45,71 +46,28 @@ export function place(
 ): void {
   const columns = shares(centreX - width / 2, width, sprite.width, picture.width)
   const rows = shares(centreY - height / 2, height, sprite.height, picture.height)
-  const narrow = new Float32Array(sprite.height * columns.length * 4)
-  for (let y = 0, to = 0; y < sprite.height; y++)
-    for (const { from, weights } of columns) {
-      sumInto(narrow, to, sprite.pixels, (y * sprite.width + from) * 4, 4, weights)
-      to += 4
-    }
-  const pixel = new Float32Array(4)
-  for (const { at: y, from, weights } of rows)
-    for (const [index, { at: x }] of columns.entries()) {
-      pixel.fill(0)
-      sumInto(pixel, 0, narrow, (from * columns.length + index) * 4, columns.length * 4, weights)
-      if (pixel[3] === 0) continue
+  const scaled = resampled(sprite.pixels, sprite.width, 4, columns, rows)
+  let from = 0
+  for (const { at: y } of rows)
+    for (const { at: x } of columns) {
       const to = (y * picture.width + x) * 3
-      const through = 1 - pixel[3]! / 255
+      const through = 1 - scaled[from + 3]! / 255
       for (let channel = 0; channel < 3; channel++)
         picture.pixels[to + channel] = Math.min(
           255,
-          Math.round(pixel[channel]! + through * picture.pixels[to + channel]!),
+          Math.round(scaled[from + channel]! + through * picture.pixels[to + channel]!),
         )
+      from += 4
     }
 }
 
-/** How much of which source pixels, from one on, makes a target pixel. */
-interface Share {
-  readonly at: number
-  readonly from: number
-  readonly weights: Float32Array
-}
-
-/** Area averaging along one side: a target pixel is the mean of the stretch of source pixels that it covers. */
-function shares(start: number, size: number, sourceSize: number, targetSize: number): readonly Share[] {
-  const scale = sourceSize / size
-  const found: Share[] = []
-  const end = Math.min(Math.ceil(start + size), targetSize)
-  for (let at = Math.max(Math.floor(start), 0); at < end; at++) {
-    const [low, high] = [Math.max((at - start) * scale, 0), Math.min((at + 1 - start) * scale, sourceSize)]
-    const from = Math.floor(low)
-    const weights = Float32Array.from(
-      { length: Math.max(Math.ceil(high) - from, 0) },
-      (_, index) => Math.max(Math.min(from + index + 1, high) - Math.max(from + index, low), 0) / scale,
-    )
-    if (weights.length > 0) found.push({ at, from, weights })
-  }
-  return found
-}
-
-/** Adds weighted RGBA pixels that lie `stride` apart. */
-function sumInto(
-  sum: Float32Array,
-  to: number,
-  source: Uint8Array | Float32Array,
-  from: number,
-  stride: number,
-  weights: Float32Array,
-): void {
-  let [red, green, blue, alpha] = [0, 0, 0, 0]
-  for (let index = 0, at = from; index < weights.length; index++, at += stride) {
-    const weight = weights[index]!
-    red += weight * source[at]!
-    green += weight * source[at + 1]!
-    blue += weight * source[at + 2]!
-    alpha += weight * source[at + 3]!
-  }
-  sum[to] = red
-  sum[to + 1] = green
-  sum[to + 2] = blue
-  sum[to + 3] = alpha
+/** @returns the sprite with so many pixels along its longer side, which is enough for what is drawn smaller */
+export function shrunk(sprite: Sprite, longerSide: number): Sprite {
+  const scale = longerSide / Math.max(sprite.width, sprite.height)
+  const width = Math.max(1, Math.round(sprite.width * scale))
+  const height = Math.max(1, Math.round(sprite.height * scale))
+  const columns = shares(0, width, sprite.width, width)
+  const rows = shares(0, height, sprite.height, height)
+  const pixels = new Uint8Array(resampled(sprite.pixels, sprite.width, 4, columns, rows).map(Math.round))
+  return { width, height, pixels }
 }

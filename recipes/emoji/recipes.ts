@@ -3,7 +3,7 @@ import { bucketsFor, type Bucket } from '../../src/diffusion/buckets.ts'
 import { allBackgrounds, type Composition, type Recipe } from './composition.ts'
 import { backgroundCalled, colourDistance } from './colour.ts'
 import type { Appearance } from './render.ts'
-import { vocabulary, type Style } from './vocabulary.ts'
+import type { Item, Style } from './vocabulary.ts'
 
 export const kinds = ['single', 'compositions', 'aesthetic', 'held-out'] as const
 export type Kind = (typeof kinds)[number]
@@ -28,11 +28,12 @@ const mostlyWhite: Recipe['backgrounds'] = allBackgrounds.map(([each]) => [
  * captions can say, for alignment; `aesthetic`: the curated style, with calm backgrounds; `held-out`: compositions of the kind that
  * none of the others has
  * @param baseSize side of the square bucket
+ * @param items what may be on the pictures
  */
-export function recipeFor(kind: Kind, baseSize: number): Recipe {
+export function recipeFor(kind: Kind, baseSize: number, items: readonly Item[]): Recipe {
   const square: Bucket = { width: baseSize, height: baseSize }
   const base = {
-    items: vocabulary,
+    items,
     styles: [
       ['noto', 1],
       ['fluent', 1],

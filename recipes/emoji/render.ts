@@ -34,9 +34,6 @@ interface IndexEntry extends Appearance {
   readonly bytes: number
 }
 
-/** All that decides what an index holds. A change of how icons are measured or rendered needs another number. */
-const layoutVersion = 1
-
 const packages: Readonly<Record<Style, string>> = {
   noto: '@iconify-json/noto',
   fluent: '@iconify-json/fluent-emoji-flat',
@@ -47,45 +44,51 @@ export const defaultCache = fileURLToPath(new URL('../../data/recipes/emoji', im
 
 /** Rendered icons of all styles: what they look like is at hand, their pixels are read when they are asked for. */
 export class Renders {
+  readonly items: readonly Item[]
   readonly #styles: ReadonlyMap<
     Style,
     { readonly pixels: FileHandle; readonly entries: ReadonlyMap<string, IndexEntry> }
   >
 
   private constructor(
+    items: readonly Item[],
     opened: ReadonlyMap<
       Style,
       { readonly pixels: FileHandle; readonly entries: ReadonlyMap<string, IndexEntry> }
     >,
   ) {
+    this.items = items
     this.#styles = opened
   }
 
-  /** @param folder what is not there already is rendered into it, which takes about half a minute */
-  static async open(folder = defaultCache): Promise<Renders> {
+  /**
+   * @param folder what is not there already is rendered into it, which takes about a minute for all items
+   * @param items those wanted
+   */
+  static async open(folder = defaultCache, items = vocabulary): Promise<Renders> {
     const opened = new Map()
     for (const style of styles) {
-      const path = join(folder, await cacheName(style))
-      await readFile(`${path}.json`).catch(async () => renderAll(style, path))
+      const path = join(folder, await cacheName(style, items))
+      await readFile(`${path}.json`).catch(async () => renderAll(style, items, path))
       const index = JSON.parse(await readFile(`${path}.json`, 'utf8')) as readonly IndexEntry[]
       opened.set(style, {
         pixels: await open(`${path}.pixels`),
         entries: new Map(index.map((entry) => [entry.id, entry])),
       })
     }
-    return new Renders(opened)
+    return new Renders(items, opened)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { pixels } of this.#styles.values()) await pixels.close()
   }
 
-  /** @throws {RangeError} for an item that is not in the vocabulary */
+  /** @throws {RangeError} for an item that was not wanted */
   appearance(style: Style, id: string): Appearance {
     return this.#entry(style, id).entry
   }
 
-  /** @throws {RangeError} for an item that is not in the vocabulary */
+  /** @throws {RangeError} for an item that was not wanted */
   async sprite(style: Style, id: string): Promise<Sprite> {
     const { pixels, entry } = this.#entry(style, id)
     const { buffer } = await pixels.read(Buffer.allocUnsafe(entry.bytes), 0, entry.bytes, entry.offset)
@@ -95,28 +98,34 @@ export class Renders {
   #entry(style: Style, id: string) {
     const { pixels, entries } = this.#styles.get(style)!
     const entry = entries.get(id)
-    if (!entry) throw new RangeError(`item: expected one of the vocabulary's code points, got ${id}`)
+    if (!entry) throw new RangeError(`item: expected one that is rendered, got ${id}`)
     return { pixels, entry }
   }
 }
 
-/** @returns a name that changes with the set's version and with the vocabulary */
-async function cacheName(style: Style): Promise<string> {
+/** @returns a name that changes with all that decides what is kept: the set's version, the items, and the code that renders and measures */
+async function cacheName(style: Style, items: readonly Item[]): Promise<string> {
   const { version } = JSON.parse(
     await readFile(createRequire(import.meta.url).resolve(`${packages[style]}/package.json`), 'utf8'),
   ) as { version: string }
-  const content = hashed(vocabulary.map(({ id, icons }) => `${id} ${icons[style]}`)).toString(16)
-  return `${style}-${version}-${renderSide}-${layoutVersion}-${content}`
+  const code = ['render.ts', 'measure.ts', 'colour.ts'].map(async (file) =>
+    readFile(new URL(file, import.meta.url), 'utf8'),
+  )
+  const content = hashed([
+    ...items.map(({ id, icons }) => `${id} ${icons[style]}`),
+    ...(await Promise.all(code)),
+  ])
+  return `${style}-${version}-${content.toString(16)}`
 }
 
-async function renderAll(style: Style, path: string): Promise<void> {
+async function renderAll(style: Style, items: readonly Item[], path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
   const set = await readIcons(style)
   const unfinished = `${path}.${process.pid}`
   const index: IndexEntry[] = []
   await using pixels = await open(`${unfinished}.pixels`, 'w')
   let offset = 0
-  for (const batch of inBatches(vocabulary, 16)) {
+  for (const batch of inBatches(items, 16)) {
     for (const [item, sprite] of await Promise.all(
       batch.map(async (each) => [each, await rendered(set, each.icons[style])] as const),
     )) {

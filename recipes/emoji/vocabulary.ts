@@ -91,7 +91,8 @@ function readable(label: string): string {
     .replaceAll(/[“”!]/g, '')
     .replaceAll('’', "'")
     .replace(/^(\w+) o'clock$/, "clock at $1 o'clock")
-    .replace(/^(black|white) large square$/, 'large $1 square')
+    .replace(/^(black|white) large square$/, '$1 square')
+    .replace(/^large (orange|blue) diamond$/, '$1 diamond')
 }
 
 /** Words only, and none that the name says already. */
@@ -103,12 +104,15 @@ function usefulTags(tags: readonly string[], name: string): readonly string[] {
 }
 
 const smallest = 8
-const sizes = Map.groupBy(vocabulary, ({ subgroup }) => subgroup)
+/** The only frog is with the reptiles. */
+const shelfOf = ({ subgroup }: Item) => (subgroup === 'animal-amphibian' ? 'animal-reptile' : subgroup)
+const sizes = Map.groupBy(vocabulary, shelfOf)
 
 /**
  * The class of a picture in the class-conditional stage: the style, and Unicode's subgroup, or its group where the subgroup
  * has fewer than 8 members. Groups alone (eight of them) hold what has nothing in common but a shelf.
  */
-export function className({ group, subgroup }: Item, style: Style): string {
-  return `${style} ${sizes.get(subgroup)!.length < smallest ? `other ${group}` : subgroup}`
+export function className(item: Item, style: Style): string {
+  const shelf = shelfOf(item)
+  return `${style} ${sizes.get(shelf)!.length < smallest ? `other ${item.group}` : shelf}`
 }

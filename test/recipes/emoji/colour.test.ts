@@ -1,0 +1,63 @@
+import { expect, test } from 'vitest'
+import {
+  backgroundCalled,
+  backgrounds,
+  colourDistance,
+  nearestBackground,
+  oklab,
+  partColourName,
+} from '../../../recipes/emoji/colour.ts'
+
+test.each([
+  [
+    [255, 255, 255],
+    [1, 0, 0],
+  ],
+  [
+    [0, 0, 0],
+    [0, 0, 0],
+  ],
+  // From CSS Color 4's sample conversions.
+  [
+    [255, 0, 0],
+    [0.62796, 0.22486, 0.12585],
+  ],
+  [
+    [0, 128, 0],
+    [0.51975, -0.1403, 0.10768],
+  ],
+  [
+    [0, 0, 255],
+    [0.45201, -0.03246, -0.31153],
+  ],
+] as const)('%j is %j in OKLab', ([red, green, blue], expected) => {
+  for (const [index, value] of oklab(red, green, blue).entries())
+    expect(value).toBeCloseTo(expected[index]!, 4)
+})
+
+test('no two backgrounds can be taken for each other', () => {
+  const tooNear = backgrounds.flatMap((one, index) =>
+    backgrounds.slice(index + 1).filter((other) => colourDistance(one.lab, other.lab) < 0.075),
+  )
+  expect(tooNear).toEqual([])
+})
+
+test('a background that is a little off keeps its name', () => {
+  for (const { name, rgb } of backgrounds) {
+    const [red, green, blue] = rgb.map((value) => Math.min(255, Math.max(0, value + (value > 128 ? -6 : 6))))
+    expect(nearestBackground(oklab(red!, green!, blue!)).name).toBe(name)
+  }
+  expect(() => backgroundCalled('mauve')).toThrow(/^background: expected one of white, /)
+})
+
+test.each([
+  [[220, 20, 30], 'red'],
+  [[255, 205, 50], 'yellow'],
+  [[130, 85, 60], 'brown'],
+  [[20, 20, 20], 'black'],
+  [[250, 250, 250], 'white'],
+  [[60, 150, 60], 'green'],
+  [[30, 110, 210], 'blue'],
+] as const)('parts of %j are called %s', ([red, green, blue], name) => {
+  expect(partColourName(red, green, blue)).toBe(name)
+})
