@@ -16,6 +16,7 @@ import {
 } from './report.ts'
 import { serving } from './serving.ts'
 import { training } from './training.ts'
+import { trainingData } from './training-data.ts'
 
 type Options = Readonly<Record<string, OptionValue>>
 interface Files {
@@ -23,7 +24,7 @@ interface Files {
   readonly svg?: string
 }
 
-const benchmarks: readonly Benchmark<Options>[] = [overhead, loop, serving, model, training]
+const benchmarks: readonly Benchmark<Options>[] = [overhead, loop, serving, model, training, trainingData]
 
 const program = new Command('npm run bench --')
   .description('Measures the service on this machine.')
