@@ -15,8 +15,10 @@ import {
   type Report,
 } from './report.ts'
 import { serving } from './serving.ts'
+import { sharing } from './sharing.ts'
 import { training } from './training.ts'
 import { trainingData } from './training-data.ts'
+import { trainingLora } from './training-lora.ts'
 
 type Options = Readonly<Record<string, OptionValue>>
 interface Files {
@@ -24,7 +26,16 @@ interface Files {
   readonly svg?: string
 }
 
-const benchmarks: readonly Benchmark<Options>[] = [overhead, loop, serving, model, training, trainingData]
+const benchmarks: readonly Benchmark<Options>[] = [
+  overhead,
+  loop,
+  serving,
+  sharing,
+  model,
+  training,
+  trainingData,
+  trainingLora,
+]
 
 const program = new Command('npm run bench --')
   .description('Measures the service on this machine.')

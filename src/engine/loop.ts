@@ -81,6 +81,10 @@ export class Loop {
     this.#modelsChanged()
   }
 
+  get load(): DeviceLoad {
+    return { ...this.#requests.load, training: this.background.load }
+  }
+
   async run(): Promise<never> {
     for (;;) {
       this.#arrival = Promise.withResolvers()
@@ -133,8 +137,7 @@ export class Loop {
     const nowMs = performance.now()
     if (when === 'now' || nowMs - this.#toldLoadMs >= loadEveryMs) {
       this.#toldLoadMs = nowMs
-      const load: DeviceLoad = { ...this.#requests.load, training: this.background.load }
-      this.#options.tell({ type: 'load', load })
+      this.#options.tell({ type: 'load', load: this.load })
     }
     if (nowMs - this.#toldCostsMs >= costsEveryMs) this.tellCosts()
   }
