@@ -46,6 +46,7 @@ export class Progress {
   /** What the clock showed when the stage had none of its time. */
   readonly #originMs: number
   #lastMs: number
+  #begunMs: number
   #meanMs: number | undefined
 
   /** @param spentMs of the stage before this run */
@@ -54,7 +55,7 @@ export class Progress {
     this.#stage = stage
     this.#clock = clock
     this.#originMs = clock.ms - spentMs
-    this.#lastMs = clock.ms
+    this.#lastMs = this.#begunMs = clock.ms
   }
 
   /** Device time of the stage. */
@@ -62,12 +63,18 @@ export class Progress {
     return this.#clock.ms - this.#originMs
   }
 
+  /** What a step takes counts from here: between steps there may be samples and checkpoints. */
+  beginStep(): void {
+    this.#begunMs = this.#clock.ms
+  }
+
   /** @param step how many have been taken */
   stepReport(step: number, measured: Pick<StepReport, 'loss' | 'gradientNorm' | 'learningRate'>): StepReport {
     const nowMs = this.#clock.ms
     const deviceMs = nowMs - this.#lastMs
+    const stepMs = nowMs - this.#begunMs
     this.#lastMs = nowMs
-    this.#meanMs = this.#meanMs === undefined ? deviceMs : memory * this.#meanMs + (1 - memory) * deviceMs
+    this.#meanMs = this.#meanMs === undefined ? stepMs : memory * this.#meanMs + (1 - memory) * stepMs
     const { steps, batchSize } = this.#job.stages[this.#stage]!
     return {
       type: 'step',
@@ -75,7 +82,7 @@ export class Progress {
       step,
       steps,
       ...measured,
-      imagesPerSecond: (1000 * batchSize) / deviceMs,
+      imagesPerSecond: (1000 * batchSize) / stepMs,
       deviceMs,
       etaMs: this.#remainingMs(step, this.#meanMs),
     }

@@ -126,6 +126,7 @@ export class StageRun {
   async *beginStep(): Units {
     this.#sum?.clear()
     this.#loss = 0
+    this.#progress.beginStep()
     const { peers } = this.#host
     if (!peers || this.microBatches === 1) return
     const { job, index, backbone } = this.#inputs

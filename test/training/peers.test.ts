@@ -12,7 +12,7 @@ import { sessions } from './serving.ts'
  * Another device in the same process, which takes a micro-batch whenever it has none.
  * @param dies whether the device is gone when that order of it comes, from 0
  */
-function otherDevice(job: TrainingJob, dies: (order: number) => boolean = () => false) {
+function otherDevice(job: TrainingJob, dies: (order: number) => boolean) {
   const assistant = openAssistant(job, sessions)
   let open: MicroBatchOrder[] = []
   let taken = new Map<number, Promise<string>>()
@@ -30,14 +30,12 @@ function otherDevice(job: TrainingJob, dies: (order: number) => boolean = () => 
       ? Promise.reject(new Error('the device is gone'))
       : assistant.compute(order, file).then(() => file)
     taken.set(order.microBatch, computed)
-    atWork = computed.then(
-      () => undefined,
-      () => undefined,
-    )
-    void atWork.then(() => {
-      atWork = undefined
-      next()
-    })
+    atWork = goOnAfter(computed)
+  }
+  const goOnAfter = async (computed: Promise<string>): Promise<void> => {
+    await computed.catch(() => undefined)
+    atWork = undefined
+    next()
   }
   const peers: Peers = {
     offer: (offered) => {
@@ -56,19 +54,17 @@ function otherDevice(job: TrainingJob, dies: (order: number) => boolean = () => 
 }
 
 test('with another device, which dies now and then, a job ends with the same bits as alone', async () => {
-  const job = await oneStage({ steps: 3 })
+  const job = await oneStage({ steps: 4 })
   await run(job)
-  const expected = stateOf(job, '00-000003')
-  for (const dies of [() => false, (order: number) => order % 3 === 1]) {
-    await rm(job.folder, { recursive: true })
-    const device = otherDevice(job, dies)
-    const { outcome } = await run(job, { host: { peers: device.peers } })
-    await device.close()
-    expect(outcome).toEqual({ kind: 'succeeded' })
-    expect(device.orders()).toBeGreaterThan(4)
-    expect(differing(stateOf(job, '00-000003'), expected)).toEqual([])
-    expect(existsSync(join(job.folder, 'exchange', 'weights-00-000000.safetensors'))).toBe(false)
-  }
+  const expected = stateOf(job, '00-000004')
+  await rm(job.folder, { recursive: true })
+  const device = otherDevice(job, (order) => order % 3 === 1)
+  const { outcome } = await run(job, { host: { peers: device.peers } })
+  await device.close()
+  expect(outcome).toEqual({ kind: 'succeeded' })
+  expect(device.orders()).toBeGreaterThanOrEqual(4)
+  expect(differing(stateOf(job, '00-000004'), expected)).toEqual([])
+  expect(existsSync(join(job.folder, 'exchange', 'weights-00-000000.safetensors'))).toBe(false)
 })
 
 test('an order whose weights are gone fails, and the next one is computed', async () => {
