@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { ArrayCache } from '../../../src/training/data/array-cache.ts'
 import { KeptLoads } from '../../../src/training/data/kept-loads.ts'
-import { temporaryFolder } from './small-set.ts'
+import { temporaryFolder } from '../../weights/folder.ts'
 
 const files = async (folder: string): Promise<readonly string[]> => {
   const names = await readdir(folder, { recursive: true })
@@ -13,8 +13,8 @@ const files = async (folder: string): Promise<readonly string[]> => {
 }
 
 test('arrays are read as they were written, to the bit, under their own keys', async () => {
-  await using folder = await temporaryFolder()
-  const cache = new ArrayCache(folder.path)
+  const folder = await temporaryFolder()
+  const cache = new ArrayCache(folder)
   const dims = fc.array(fc.integer({ min: 0, max: 5 }), { maxLength: 4 })
   const key = fc.array(fc.oneof(fc.string(), fc.integer()), { minLength: 1 })
   await fc.assert(
@@ -29,15 +29,15 @@ test('arrays are read as they were written, to the bit, under their own keys', a
     }),
     { numRuns: 50 },
   )
-  expect((await files(folder.path)).filter((name) => name.endsWith('.tmp'))).toEqual([])
+  expect((await files(folder)).filter((name) => name.endsWith('.tmp'))).toEqual([])
 })
 
 test('damage anywhere is seen, and the file made anew', async () => {
-  await using folder = await temporaryFolder()
-  const cache = new ArrayCache(folder.path)
+  const folder = await temporaryFolder()
+  const cache = new ArrayCache(folder)
   const array = { dims: [2, 3], data: Float32Array.of(1, 2, 3, 4, 5, 6) }
   await cache.write(['key'], array)
-  const [file] = await files(folder.path)
+  const [file] = await files(folder)
   const whole = await readFile(file!)
   for (let i = 0; i < whole.length; i++) {
     const damaged = Buffer.from(whole)
@@ -55,11 +55,11 @@ test('damage anywhere is seen, and the file made anew', async () => {
 })
 
 test('two that write the same at once leave one whole file', async () => {
-  await using folder = await temporaryFolder()
+  const folder = await temporaryFolder()
   const array = { dims: [50_000], data: new Float32Array(50_000).fill(7) }
-  await Promise.all(Array.from({ length: 8 }, () => new ArrayCache(folder.path).write(['key'], array)))
-  expect(await files(folder.path)).toHaveLength(1)
-  expect(await new ArrayCache(folder.path).read(['key'])).toEqual(array)
+  await Promise.all(Array.from({ length: 8 }, () => new ArrayCache(folder).write(['key'], array)))
+  expect(await files(folder)).toHaveLength(1)
+  expect(await new ArrayCache(folder).read(['key'])).toEqual(array)
 })
 
 test('what is asked for twice at once, or was begun ahead, is loaded once', async () => {

@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { readManifest, writeManifest } from '../../../src/training/data/manifest.ts'
 import type { TrainingItem } from '../../../src/training/job.ts'
-import { temporaryFolder } from './small-set.ts'
+import { temporaryFolder } from '../../weights/folder.ts'
 
 const text = fc.string({ unit: 'binary' })
 const side = fc.integer({ min: 1, max: 2 ** 30 })
@@ -32,8 +32,8 @@ const example: TrainingItem = {
 }
 
 test('what is written is read again, whatever its texts hold', async () => {
-  await using folder = await temporaryFolder()
-  const file = join(folder.path, 'manifest.jsonl')
+  const folder = await temporaryFolder()
+  const file = join(folder, 'manifest.jsonl')
   const lists = fc.uniqueArray(item, { selector: ({ id }) => id, maxLength: 8 })
   await fc.assert(
     fc.asyncProperty(lists, async (items) => {
@@ -45,8 +45,8 @@ test('what is written is read again, whatever its texts hold', async () => {
 })
 
 test('texts with line separators, and more lines than a piece, come through', async () => {
-  await using folder = await temporaryFolder()
-  const file = join(folder.path, 'manifest.jsonl')
+  const folder = await temporaryFolder()
+  const file = join(folder, 'manifest.jsonl')
   const items = Array.from({ length: 5000 }, (_, i) => ({
     ...example,
     id: String(i),
@@ -74,8 +74,8 @@ describe('a bad line is told by its number, its field, and what was expected', (
     [{ ...example, colour: 'red' }, 'line 2: colour: there is no such field'],
     [example, 'line 2: id: a is there already'],
   ])('%j', async (line, message) => {
-    await using folder = await temporaryFolder()
-    const file = join(folder.path, 'manifest.jsonl')
+    const folder = await temporaryFolder()
+    const file = join(folder, 'manifest.jsonl')
     const second = typeof line === 'string' ? line : JSON.stringify(line)
     await writeFile(file, `${JSON.stringify(example)}\n${second}\n`)
     const reading = Array.fromAsync(readManifest(file))
@@ -91,8 +91,8 @@ describe('a bad line is told by its number, its field, and what was expected', (
 })
 
 test('a manifest is written whole or not at all', async () => {
-  await using folder = await temporaryFolder()
-  const file = join(folder.path, 'manifest.jsonl')
+  const folder = await temporaryFolder()
+  const file = join(folder, 'manifest.jsonl')
   await writeManifest(file, [example])
   async function* broken(): AsyncGenerator<TrainingItem> {
     yield { ...example, id: 'b' }
@@ -100,5 +100,5 @@ test('a manifest is written whole or not at all', async () => {
   }
   await expect(writeManifest(file, broken())).rejects.toThrow('the source broke')
   expect(await Array.fromAsync(readManifest(file))).toEqual([example])
-  expect(await readdir(folder.path)).toEqual(['manifest.jsonl'])
+  expect(await readdir(folder)).toEqual(['manifest.jsonl'])
 })

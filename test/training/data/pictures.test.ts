@@ -4,7 +4,8 @@ import { crc32, deflateSync } from 'node:zlib'
 import sharp from 'sharp'
 import { describe, expect, test } from 'vitest'
 import { readPicture, toPlanes } from '../../../src/training/data/pictures.ts'
-import { itemOfFile, temporaryFolder } from './small-set.ts'
+import { temporaryFolder } from '../../weights/folder.ts'
+import { itemOfFile } from './small-set.ts'
 
 const red = { r: 255, g: 0, b: 0 }
 const blue = { r: 0, g: 0, b: 255 }
@@ -34,10 +35,10 @@ const withBlue = async (
 
 /** The pixels that a file with these bytes gives. */
 async function pixelsOf(bytes: Uint8Array, width: number, height: number): Promise<Uint8Array> {
-  await using folder = await temporaryFolder()
-  const file = join(folder.path, 'picture')
+  const folder = await temporaryFolder()
+  const file = join(folder, 'picture')
   await writeFile(file, bytes)
-  return await readPicture(await itemOfFile(file), { width, height })
+  return readPicture(await itemOfFile(file), { width, height })
 }
 
 const colourAt = (pixels: Uint8Array, width: number, x: number, y: number): readonly number[] => [
@@ -149,10 +150,10 @@ test('planes hold −1 … 1, a channel after the other', () => {
 
 describe('a picture that cannot be used is told by its name', () => {
   test('a truncated one', async () => {
-    await using folder = await temporaryFolder()
+    const folder = await temporaryFolder()
     const noise = Uint8Array.from({ length: 3 * 64 * 64 }, (_, i) => (i * i * 7919) % 251)
     for (const format of ['png', 'jpeg', 'webp'] as const) {
-      const file = join(folder.path, `cut.${format}`)
+      const file = join(folder, `cut.${format}`)
       const whole = await sharp(noise, { raw: { width: 64, height: 64, channels: 3 } })
         .toFormat(format)
         .toBuffer()
@@ -164,8 +165,8 @@ describe('a picture that cannot be used is told by its name', () => {
   })
 
   test('one of 50,000 x 50,000 pixels, before any of it is decoded', async () => {
-    await using folder = await temporaryFolder()
-    const file = join(folder.path, 'bomb.png')
+    const folder = await temporaryFolder()
+    const file = join(folder, 'bomb.png')
     await writeFile(file, largePng(50_000))
     const reading = readPicture(await itemOfFile(file, 'bomb'), { width: 32, height: 32 })
     await expect(reading).rejects.toThrow(
@@ -174,15 +175,15 @@ describe('a picture that cannot be used is told by its name', () => {
   })
 
   test('one that was changed since the job was made, or is gone', async () => {
-    await using folder = await temporaryFolder()
-    const file = join(folder.path, 'picture.png')
+    const folder = await temporaryFolder()
+    const file = join(folder, 'picture.png')
     await writeFile(file, await plain(32, 32, red).png().toBuffer())
     const item = await itemOfFile(file, 'cat')
     await appendFile(file, ' ')
     await expect(readPicture(item, { width: 32, height: 32 })).rejects.toThrow(
       `picture cat (${file}): the file is no longer what it was when the job was made`,
     )
-    const gone = { ...item, file: join(folder.path, 'gone.png') }
+    const gone = { ...item, file: join(folder, 'gone.png') }
     await expect(readPicture(gone, { width: 32, height: 32 })).rejects.toThrow(
       `picture cat (${gone.file}): expected a readable file: ENOENT`,
     )

@@ -6,13 +6,14 @@ import { readVaeConfig, vaeDownsampling, vaeEncoder } from '../../../src/models/
 import { readPicture, toPlanes } from '../../../src/training/data/pictures.ts'
 import { StageData } from '../../../src/training/data/stage-data.ts'
 import { component, open, parity } from '../../models/golden.ts'
-import { jobOf, optionsOf, smallSet, stage, temporaryFolder, tokenizer } from './small-set.ts'
+import { temporaryFolder } from '../../weights/folder.ts'
+import { jobOf, optionsOf, smallSet, stage, tokenizer } from './small-set.ts'
 
 test("a micro-batch holds what the golden VAE and T5 make of the pictures and of captions as serving's pad them", async () => {
-  await using folder = await temporaryFolder()
+  const folder = await temporaryFolder()
   const captions = [['A Red fox on a hill'], ['two BOATS at night, oil on canvas']]
   const items = await smallSet(
-    folder.path,
+    folder,
     captions.map((captions) => ({ captions, width: 90, height: 50 })),
   )
   const vae = await component('tiny-512', 'vae')
@@ -22,7 +23,7 @@ test("a micro-batch holds what the golden VAE and T5 make of the pictures and of
   const textSession = await open(t5Encoder(textConfig, 'serve'), text, { lowering: 'serve' })
 
   const scale = vaeDownsampling(vaeConfig)
-  const job = jobOf(folder.path, {
+  const job = jobOf(folder, {
     heldOutShare: 0,
     stages: [{ ...stage, resolution: 64, multiAspect: true, batchSize: 2, captionDropout: 0 }],
   })

@@ -1,7 +1,6 @@
 /** Small pictures in real files, a manifest of them, and a job with one stage on them. */
 import { createHash } from 'node:crypto'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
@@ -17,15 +16,6 @@ export const tokenizer = await openTokenizer(
 )
 
 export const process = diffusionProcess(parseSchedulerConfig({ _class_name: 'DPMSolverMultistepScheduler' }))
-
-export interface Folder extends AsyncDisposable {
-  readonly path: string
-}
-
-export async function temporaryFolder(): Promise<Folder> {
-  const path = await mkdtemp(join(tmpdir(), 'atelier-data-'))
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true }) }
-}
 
 export const stage: TrainingStage = {
   kind: 'align',

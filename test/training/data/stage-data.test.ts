@@ -6,7 +6,8 @@ import { RandomNumbers } from '../../../src/training/data/randomness.ts'
 import type { MicroBatch } from '../../../src/training/data/micro-batch.ts'
 import { StageData } from '../../../src/training/data/stage-data.ts'
 import type { TrainingStage } from '../../../src/training/job.ts'
-import { jobOf, optionsOf, process, smallSet, stage, temporaryFolder, tokenizer } from './small-set.ts'
+import { temporaryFolder } from '../../weights/folder.ts'
+import { jobOf, optionsOf, process, smallSet, stage, tokenizer } from './small-set.ts'
 
 const some = (count: number) => Array.from({ length: count }, () => ({}))
 const jobWith = (folder: string, overrides: Partial<TrainingStage>) =>
@@ -32,9 +33,9 @@ async function microBatches(data: StageData, steps: number): Promise<MicroBatch[
 
 describe('a micro-batch is a function of its place', () => {
   test('the same to the bit in another instance, asked for in another order', async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, some(12))
-    const job = jobOf(folder.path)
+    const folder = await temporaryFolder()
+    await smallSet(folder, some(12))
+    const job = jobOf(folder)
     const forwards = await microBatches(await StageData.open(optionsOf(job)), 6)
     const other = await StageData.open(optionsOf(job))
     const backwards: MicroBatch[] = []
@@ -45,19 +46,19 @@ describe('a micro-batch is a function of its place', () => {
   })
 
   test('the same whether its latents and texts were cached, or made on the spot', async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, some(12))
-    const unprepared = optionsOf({ ...jobOf(folder.path), cacheDir: join(folder.path, 'other') })
+    const folder = await temporaryFolder()
+    await smallSet(folder, some(12))
+    const unprepared = optionsOf({ ...jobOf(folder), cacheDir: join(folder, 'other') })
     const expected = await microBatches(await StageData.open(unprepared), 4)
-    const prepared = await StageData.open(optionsOf(jobOf(folder.path)))
+    const prepared = await StageData.open(optionsOf(jobOf(folder)))
     await Array.fromAsync(prepared.prepare())
     expect(await microBatches(prepared, 4)).toEqual(expected)
   })
 
   test('with one bucket, a step is the same rows however it is cut', async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, some(8))
-    const data = await StageData.open(optionsOf(jobOf(folder.path, { heldOutShare: 0 })))
+    const folder = await temporaryFolder()
+    await smallSet(folder, some(8))
+    const data = await StageData.open(optionsOf(jobOf(folder, { heldOutShare: 0 })))
     const rows = async (count: number, name: string) => {
       const all = await microBatches(data.withRows(count), 3)
       return all.flatMap((micro) => [...floats(micro, name)])
@@ -72,13 +73,13 @@ describe('a micro-batch is a function of its place', () => {
 
 describe('what a micro-batch holds', () => {
   test('noised latents, their noise and where they lie', async () => {
-    await using folder = await temporaryFolder()
-    const items = await smallSet(folder.path, [
+    const folder = await temporaryFolder()
+    const items = await smallSet(folder, [
       { width: 80, height: 40, captions: ['One'] },
       { captions: ['Two'] },
       { captions: ['Three'] },
     ])
-    const job = { ...jobWith(folder.path, { multiAspect: true, resolution: 64 }), heldOutShare: 0 }
+    const job = { ...jobWith(folder, { multiAspect: true, resolution: 64 }), heldOutShare: 0 }
     const options = optionsOf(job, { rows: 1 })
     const data = await StageData.open(options)
     for (const step of [0, 1]) {
@@ -126,10 +127,10 @@ describe('what a micro-batch holds', () => {
   })
 
   test('texts as long as the longest, in eights; a dropped one is the empty text with its own mask', async () => {
-    await using folder = await temporaryFolder()
+    const folder = await temporaryFolder()
     const long = 'a long description of a picture with very many words in it'
-    const items = await smallSet(folder.path, [{ captions: ['One'] }, { captions: [long] }])
-    const job = { ...jobWith(folder.path, { captionDropout: 0.4, steps: 30 }), heldOutShare: 0 }
+    const items = await smallSet(folder, [{ captions: ['One'] }, { captions: [long] }])
+    const job = { ...jobWith(folder, { captionDropout: 0.4, steps: 30 }), heldOutShare: 0 }
     const data = await StageData.open(optionsOf(job, { rows: 4 }))
     const tokensOf = (text: string) => tokenizer.encode(text, 120).ids.filter((id) => id !== 0)
     const seen = new Set<string>()
@@ -154,9 +155,9 @@ describe('what a micro-batch holds', () => {
   })
 
   test('ids in place of texts where the text encoder is trained, and nothing is encoded', async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, some(4))
-    const options = optionsOf(jobWith(folder.path, { trainTextEncoder: true, captionDropout: 0 }), {
+    const folder = await temporaryFolder()
+    await smallSet(folder, some(4))
+    const options = optionsOf(jobWith(folder, { trainTextEncoder: true, captionDropout: 0 }), {
       rows: 4,
     })
     const data = await StageData.open(options)
@@ -175,10 +176,10 @@ describe('what a micro-batch holds', () => {
   })
 
   test('numbers of classes; one beyond the last for a dropped or missing label', async () => {
-    await using folder = await temporaryFolder()
-    const items = await smallSet(folder.path, [{ label: 'b' }, { label: 'a' }, {}, { label: 'c' }])
+    const folder = await temporaryFolder()
+    const items = await smallSet(folder, [{ label: 'b' }, { label: 'a' }, {}, { label: 'c' }])
     const options = optionsOf(
-      { ...jobWith(folder.path, { condition: 'class', captionDropout: 0.3, steps: 40 }), heldOutShare: 0 },
+      { ...jobWith(folder, { condition: 'class', captionDropout: 0.3, steps: 40 }), heldOutShare: 0 },
       { rows: 4 },
     )
     const data = await StageData.open(options)
@@ -201,18 +202,18 @@ describe('what a micro-batch holds', () => {
   })
 
   test('the empty text for every picture of a stage without text', async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, some(4))
-    const options = optionsOf(jobWith(folder.path, { condition: 'none' }))
+    const folder = await temporaryFolder()
+    await smallSet(folder, some(4))
+    const options = optionsOf(jobWith(folder, { condition: 'none' }))
     const micro = await (await StageData.open(options)).microBatch(0, 0)
     expect(micro.feeds['mask']!.data).toEqual(Float32Array.of(1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0))
     expect(options.encoded.texts).toHaveLength(1)
   })
 
   test("the picture's own height and width, and its bucket's ratio, where the model is told", async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, [{ width: 80, height: 40 }])
-    const job = jobWith(folder.path, { multiAspect: true, resolution: 64, batchSize: 2 })
+    const folder = await temporaryFolder()
+    await smallSet(folder, [{ width: 80, height: 40 }])
+    const job = jobWith(folder, { multiAspect: true, resolution: 64, batchSize: 2 })
     const options = optionsOf(job)
     const data = await StageData.open({ ...options, layout: { ...options.layout, microConditioned: true } })
     const { feeds } = await data.microBatch(0, 0)
@@ -225,9 +226,9 @@ describe('what a micro-batch holds', () => {
   })
 
   test('pictures and noise for the autoencoder', async () => {
-    await using folder = await temporaryFolder()
-    const items = await smallSet(folder.path, some(3))
-    const options = optionsOf({ ...jobWith(folder.path, { kind: 'vae' }), heldOutShare: 0 })
+    const folder = await temporaryFolder()
+    const items = await smallSet(folder, some(3))
+    const options = optionsOf({ ...jobWith(folder, { kind: 'vae' }), heldOutShare: 0 })
     const data = await StageData.open(options)
     expect(await Array.fromAsync(data.prepare())).toEqual([])
     const micro = await data.microBatch(2, 1)
@@ -246,12 +247,12 @@ describe('what a micro-batch holds', () => {
 })
 
 test('over many steps, timesteps are uniform and a tenth of the captions is dropped: within 5 standard deviations', async () => {
-  await using folder = await temporaryFolder()
+  const folder = await temporaryFolder()
   await smallSet(
-    folder.path,
+    folder,
     Array.from({ length: 20 }, () => ({ captions: ['One', 'Two', 'Three'] })),
   )
-  const job = { ...jobWith(folder.path, { batchSize: 20, steps: 300 }), heldOutShare: 0 }
+  const job = { ...jobWith(folder, { batchSize: 20, steps: 300 }), heldOutShare: 0 }
   const options = optionsOf(job, { rows: 20 })
   const data = await StageData.open(options)
   const [draws, deciles, captions] = [6000, new Float64Array(10), new Map<number, number>()]
@@ -274,10 +275,10 @@ test('over many steps, timesteps are uniform and a tenth of the captions is drop
 
 describe('held-out pictures', () => {
   test('come in buckets, each alike every time, at timesteps that are spread evenly', async () => {
-    await using folder = await temporaryFolder()
+    const folder = await temporaryFolder()
     const shapes = Array.from({ length: 60 }, (_, i) => (i % 3 === 0 ? { width: 80, height: 40 } : {}))
-    const items = await smallSet(folder.path, shapes)
-    const job = { ...jobWith(folder.path, { multiAspect: true }), heldOutShare: 0.4 }
+    const items = await smallSet(folder, shapes)
+    const job = { ...jobWith(folder, { multiAspect: true }), heldOutShare: 0.4 }
     const data = await StageData.open(optionsOf(job))
     expect([data.pictures, data.heldOutPictures]).toEqual([36, 24])
     const before = await Array.fromAsync(data.heldOut())
@@ -304,12 +305,12 @@ describe('held-out pictures', () => {
   })
 
   test('are judged at several timesteps each where there are few, by their first captions and mean latents', async () => {
-    await using folder = await temporaryFolder()
+    const folder = await temporaryFolder()
     await smallSet(
-      folder.path,
+      folder,
       Array.from({ length: 8 }, () => ({ captions: ['One', 'Two'] })),
     )
-    const data = await StageData.open(optionsOf(jobOf(folder.path)))
+    const data = await StageData.open(optionsOf(jobOf(folder)))
     expect(data.heldOutPictures).toBe(1)
     const all = await Array.fromAsync(data.heldOut())
     expect(all.reduce((sum, { rows }) => sum + rows, 0)).toBe(16)
@@ -324,9 +325,9 @@ describe('held-out pictures', () => {
   })
 
   test('are none when no share is wanted', async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, some(20))
-    const data = await StageData.open(optionsOf(jobOf(folder.path, { heldOutShare: 0 })))
+    const folder = await temporaryFolder()
+    await smallSet(folder, some(20))
+    const data = await StageData.open(optionsOf(jobOf(folder, { heldOutShare: 0 })))
     expect(data.heldOutPictures).toBe(0)
     expect(await Array.fromAsync(data.heldOut())).toEqual([])
   })
@@ -334,9 +335,9 @@ describe('held-out pictures', () => {
 
 describe('what is encoded', () => {
   test('is what the stage draws, once for all jobs, and nothing during training', async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, some(30))
-    const job = jobOf(folder.path, { heldOutShare: 0, stages: [{ ...stage, steps: 3 }] })
+    const folder = await temporaryFolder()
+    await smallSet(folder, some(30))
+    const job = jobOf(folder, { heldOutShare: 0, stages: [{ ...stage, steps: 3 }] })
     const first = optionsOf(job)
     const data = await StageData.open(first)
     const progress = await Array.fromAsync(data.prepare())
@@ -354,17 +355,17 @@ describe('what is encoded', () => {
   })
 
   test('is enough for every size of micro-batch', async () => {
-    await using folder = await temporaryFolder()
+    const folder = await temporaryFolder()
     await smallSet(
-      folder.path,
+      folder,
       Array.from({ length: 40 }, (_, i) => ({
         width: 40 + 10 * (i % 7),
         captions: [`One ${i}`, `Two ${i}`, `Three ${i}`],
       })),
     )
     for (const steps of [2, 3, 6]) {
-      const job = jobWith(folder.path, { multiAspect: true, batchSize: 12, steps })
-      const options = optionsOf({ ...job, cacheDir: join(folder.path, `cache-${steps}`) }, { rows: 1 })
+      const job = jobWith(folder, { multiAspect: true, batchSize: 12, steps })
+      const options = optionsOf({ ...job, cacheDir: join(folder, `cache-${steps}`) }, { rows: 1 })
       const data = await StageData.open(options)
       await Array.fromAsync(data.prepare())
       const { images, texts } = options.encoded
@@ -376,10 +377,10 @@ describe('what is encoded', () => {
   })
 
   test('is kept under what it was made with: other weights or another size are encoded anew', async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, some(4))
+    const folder = await temporaryFolder()
+    await smallSet(folder, some(4))
     const prepare = async (overrides: Parameters<typeof optionsOf>[1], size: Partial<TrainingStage> = {}) => {
-      const options = optionsOf({ ...jobWith(folder.path, size), heldOutShare: 0 }, overrides)
+      const options = optionsOf({ ...jobWith(folder, size), heldOutShare: 0 }, overrides)
       await Array.fromAsync((await StageData.open(options)).prepare())
       return [options.encoded.images.length, options.encoded.texts.length]
     }
@@ -391,9 +392,9 @@ describe('what is encoded', () => {
   })
 
   test('is made anew where a file of the cache is damaged, and the micro-batch is the same', async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, some(4))
-    const job = jobOf(folder.path, { heldOutShare: 0 })
+    const folder = await temporaryFolder()
+    await smallSet(folder, some(4))
+    const job = jobOf(folder, { heldOutShare: 0 })
     const data = await StageData.open(optionsOf(job))
     await Array.fromAsync(data.prepare())
     const expected = await microBatches(data, 2)
@@ -415,9 +416,9 @@ describe('what is encoded', () => {
   })
 
   test('is not cached when it is not finite', async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, some(4))
-    const options = optionsOf(jobOf(folder.path))
+    const folder = await temporaryFolder()
+    await smallSet(folder, some(4))
+    const options = optionsOf(jobOf(folder))
     const overflowing = {
       ...options.encode,
       image: async () => ({ mean: new Float32Array(64).fill(Infinity), logvar: new Float32Array(64) }),
@@ -426,7 +427,7 @@ describe('what is encoded', () => {
     await expect(Array.fromAsync(data.prepare())).rejects.toThrow(
       /^picture item-\d .*expected finite numbers/,
     )
-    await expect(readdir(join(folder.path, 'cache'))).rejects.toThrow('ENOENT')
+    await expect(readdir(join(folder, 'cache'))).rejects.toThrow('ENOENT')
   })
 })
 
@@ -434,9 +435,9 @@ describe('bad data', () => {
   test.each(['align', 'vae'] as const)(
     'a picture that is truncated when a %s stage comes to it is named',
     async (kind) => {
-      await using folder = await temporaryFolder()
-      const items = await smallSet(folder.path, some(6))
-      const data = await StageData.open(optionsOf({ ...jobWith(folder.path, { kind }), heldOutShare: 0 }))
+      const folder = await temporaryFolder()
+      const items = await smallSet(folder, some(6))
+      const data = await StageData.open(optionsOf({ ...jobWith(folder, { kind }), heldOutShare: 0 }))
       await truncate(items[2]!.file, 60)
       await expect(microBatches(data, 3)).rejects.toThrow(
         expect.objectContaining({
@@ -448,9 +449,9 @@ describe('bad data', () => {
   )
 
   test('a set without pictures is one clear error', async () => {
-    await using folder = await temporaryFolder()
-    await smallSet(folder.path, [])
-    await expect(StageData.open(optionsOf(jobOf(folder.path)))).rejects.toThrow(
+    const folder = await temporaryFolder()
+    await smallSet(folder, [])
+    await expect(StageData.open(optionsOf(jobOf(folder)))).rejects.toThrow(
       'stage 1 (align): there are no pictures to train on',
     )
   })
