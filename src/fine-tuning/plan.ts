@@ -3,6 +3,7 @@
  * finished job measured itself; memory and disk from what the model's weights hold.
  */
 import type { TrainingCosts } from '../engine/pool.ts'
+import { heldOutCount } from '../training/data/selection.ts'
 import { loraFootprint, type ModelFootprint } from '../training/footprint.ts'
 import type { TrainingStage } from '../training/job.ts'
 import { footprint as usageFootprint, type Footprint, type Rates } from './energy.ts'
@@ -279,7 +280,7 @@ function warningsOf(
   const mib = (bytes: number) => `${Math.ceil(bytes / 2 ** 20)} MiB`
   const crossing = Math.max(...stages.map(({ crossingBytes }) => crossingBytes))
   const longest = Math.max(...stages.map(({ microStepMs }) => microStepMs))
-  const held = Math.floor(pictures * parameters.heldOutShare)
+  const held = heldOutCount(pictures, parameters.heldOutShare)
   return [
     ...(peakBytes > costs.limitBytes
       ? [

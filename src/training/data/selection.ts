@@ -15,6 +15,7 @@ export interface StagePicture extends FramedPicture {
 
 export interface Selection {
   readonly training: readonly StagePicture[]
+  /** What the stage is judged by: of those held out, as many as tell enough, in the order of their hashes. */
   readonly heldOut: readonly StagePicture[]
   /** Distinct labels of the whole manifest, in order. */
   readonly classes: readonly string[]
@@ -33,42 +34,55 @@ export function selectPictures(
   const stage = stages[stageIndex]!
   const where = `stage ${stageIndex + 1} (${stage.kind})`
   if (items.length === 0) throw new TrainingDataError(`${where}: there are no pictures to train on`)
-  const judges = heldOutNumbers(items, { seed, heldOutShare })
+  const held = heldOutRanks(items, { seed, heldOutShare })
   const buckets = bucketsOf(stage, grid, where)
   const kept = items.flatMap((item, number): StagePicture[] =>
     passes(item, stage)
       ? [{ item, number, bucket: nearestBucket(buckets, item), captions: captionsOf(item) }]
       : [],
   )
-  const training = kept.filter(({ number }) => !judges.has(number))
+  const training = kept.filter(({ number }) => !held.has(number))
   if (training.length === 0) throw new TrainingDataError(`${where}: ${nothingLeft(items, stage)}`)
   requireConditions(training, stage, where)
   return {
     training,
-    heldOut: kept.filter(({ number }) => judges.has(number)),
+    heldOut: kept
+      .filter(({ number }) => held.has(number))
+      .sort((a, b) => held.get(a.number)! - held.get(b.number)!)
+      .slice(0, mostJudged),
     classes: [...new Set(items.flatMap(({ label }) => label ?? []))].sort(),
   }
 }
 
 const fewestToHoldOutFrom = 8
 
+/** Judging takes a forward pass for each, before and after a stage. */
+const mostJudged = 128
+
+/** How many of a job's pictures no stage trains on: at least one of eight or more when a share is wanted at all; never all. */
+export function heldOutCount(pictures: number, share: number): number {
+  if (share <= 0 || pictures === 0) return 0
+  const least = pictures >= fewestToHoldOutFrom ? 1 : 0
+  return Math.min(pictures - 1, Math.max(least, Math.floor(pictures * share)))
+}
+
 /**
  * The pictures whose hashes come first, so that the choice does not depend on the stage, and copies of one picture stay on one
- * side but for the border. At least one of eight or more when a share is wanted at all; never all.
+ * side but for the border.
+ * @returns places in the manifest, each with its rank
  */
-function heldOutNumbers(
+function heldOutRanks(
   items: readonly TrainingItem[],
   { seed, heldOutShare }: Pick<TrainingJob, 'seed' | 'heldOutShare'>,
-): ReadonlySet<number> {
-  if (heldOutShare <= 0) return new Set()
-  const least = items.length >= fewestToHoldOutFrom ? 1 : 0
-  const count = Math.min(items.length - 1, Math.max(least, Math.floor(items.length * heldOutShare)))
+): ReadonlyMap<number, number> {
+  const count = heldOutCount(items.length, heldOutShare)
+  if (count === 0) return new Map()
   const hashed = items.map(({ sha256 }, number) => ({
     number,
     hash: createHash('sha256').update(`${seed} ${sha256}`).digest('hex'),
   }))
   hashed.sort((a, b) => (a.hash === b.hash ? a.number - b.number : a.hash < b.hash ? -1 : 1))
-  return new Set(hashed.slice(0, count).map(({ number }) => number))
+  return new Map(hashed.slice(0, count).map(({ number }, rank) => [number, rank]))
 }
 
 const passes = ({ aestheticScore }: TrainingItem, { minAestheticScore }: TrainingStage): boolean =>

@@ -50,6 +50,7 @@ export class StageData {
   readonly classes: readonly string[]
   /** That are trained on. */
   readonly pictures: number
+  /** That it is judged by. */
   readonly heldOutPictures: number
   readonly microBatchesPerStep: number
   readonly #opened: Opened

@@ -56,6 +56,13 @@ describe('held-out pictures', () => {
     expect(good.training.every(({ item }) => item.aestheticScore! >= 5)).toBe(true)
   })
 
+  test('are judged by no more than 128, and all the others of the share are kept from training as well', () => {
+    const { training, heldOut } = selectPictures(itemsOf(2000), jobWith({}), 0, 16)
+    expect([training.length, heldOut.length]).toEqual([1800, 128])
+    const trained = new Set(idsOf(training))
+    expect(idsOf(heldOut).filter((id) => trained.has(id))).toEqual([])
+  })
+
   test('do not depend on the order of the manifest', () => {
     const items = itemsOf(40)
     const job = jobWith({})
