@@ -33,27 +33,3 @@ async function readPlan(jobFolder: string): Promise<Plan> {
   if (plan.version === 1) return plan
   throw new TrainingError(`${file}: expected version 1, got ${JSON.stringify(plan.version)}`)
 }
-
-/**
- * The largest divisor of the batch whose micro-step stays under the limit; 1 when none does. Goes up from 1, and no further than
- * what the last measurement says could fit, were a part of the cost the same for any number of rows.
- * @param measure milliseconds of a micro-step of that many rows
- */
-export async function* chooseMicroBatch(
-  batchSize: number,
-  maxMs: number,
-  measure: (rows: number) => AsyncGenerator<void, number, void>,
-): AsyncGenerator<void, number, void> {
-  const divisors = Array.from({ length: batchSize }, (_, i) => i + 1).filter((rows) => batchSize % rows === 0)
-  const fixedShare = 0.5
-  let [chosen, lastMs] = [1, 0]
-  for (const rows of divisors) {
-    const leastMs = lastMs * (fixedShare + ((1 - fixedShare) * rows) / chosen)
-    if (rows > 1 && leastMs > maxMs) break
-    const ms = yield* measure(rows)
-    if (ms > maxMs && rows > 1) break
-    chosen = rows
-    lastMs = ms
-  }
-  return chosen
-}

@@ -12,15 +12,15 @@ import {
 } from './checkpoint.ts'
 import type { StageData } from './data/stage-data.ts'
 import { TrainingError } from './errors.ts'
-import { clearExchange, readGradients, writeWeights } from './exchange.ts'
 import { heldOutLoss, largestChangePass } from './held-out.ts'
 import type { TrainingHost } from './host.ts'
 import type { StageReport } from './job.ts'
 import { learningRate } from './learning-rate.ts'
 import { afterGoodStep, afterOverflow, startLossScale, type LossScaleState } from './loss-scale.ts'
+import { microBatchSize } from './micro-batch-size.ts'
 import { openMicroStepper, type MicroStepper } from './micro-step.ts'
 import { averagePass, warmedUpDecay } from './moving-average.ts'
-import { chooseMicroBatch, readMicroBatch, writeMicroBatch } from './plan.ts'
+import { PeerGradients } from './peer-gradients.ts'
 import { Progress, type DeviceClock } from './progress.ts'
 import { sampleStage } from './stage-samples.ts'
 import type { StageInputs } from './stage-inputs.ts'
@@ -36,6 +36,8 @@ export class StageRun {
   readonly #gradients: Tensors
   /** Where a step has more than one micro-batch. */
   readonly #sum: GradientSum | undefined
+  /** Where there are other devices, and micro-batches for them. */
+  readonly #peers: PeerGradients | undefined
   readonly #inherited: TrainedComponents
   readonly #progress: Progress
   #lossScale: LossScaleState | undefined
@@ -58,6 +60,7 @@ export class StageRun {
     this.#state = opened.state
     this.#gradients = opened.gradients
     this.#sum = opened.data.microBatchesPerStep > 1 ? new GradientSum(opened.gradients) : undefined
+    this.#peers = host.peers && this.#sum ? new PeerGradients(host.peers, inputs) : undefined
     this.#inherited = inherited
     this.#progress = new Progress(inputs.job, inputs.index, opened.clock, from?.deviceMs ?? 0)
     const isScaled = inputs.stage.precision === 'float16'
@@ -99,8 +102,13 @@ export class StageRun {
     const stepper = await openMicroStepper(backbone, host)
     try {
       yield { kind: 'prepare' }
-      const rows = yield* microBatchOf(inputs, stepper, state.weights, gradients)
+      const rows = yield* microBatchSize(inputs, stepper, { weights: state.weights, gradients })
       const data = inputs.data.withRows(rows)
+      if (inputs.stage.recompute === 'blocks' && backbone.step.kind === 'whole')
+        host.tell({
+          type: 'note',
+          message: `stage ${index + 1}: only PixArt-α is trained block by block; this is not`,
+        })
       host.tell({ type: 'stage_started', stage: index, kind: inputs.stage.kind, microBatch: rows })
       return new StageRun(inputs, host, { data, stepper, state, gradients, clock }, inherited, from)
     } catch (error) {
@@ -127,30 +135,14 @@ export class StageRun {
     this.#sum?.clear()
     this.#loss = 0
     this.#progress.beginStep()
-    const { peers } = this.#host
-    if (!peers || this.microBatches === 1) return
-    const { job, index, backbone } = this.#inputs
-    await clearExchange(job.folder)
-    const step = checkpointName(index, this.#step)
-    const file = yield* waitFor(
-      writeWeights(job.folder, step, backbone.trained, {
-        weights: this.#state.weights,
-        lossScale: this.#scale,
-      }),
-    )
-    peers.offer(
-      Array.from({ length: this.microBatches }, (_, microBatch) => ({
-        stage: index,
-        step: this.#step,
-        microBatch,
-        weights: file,
-      })),
-    )
+    const from = { weights: this.#state.weights, lossScale: this.#scale }
+    if (this.#peers) yield* this.#peers.offer(this.#step, this.microBatches, from)
   }
 
   /** Adds a micro-batch's gradients to those of the ones before it. */
   async *microStep(microBatch: number): Units {
-    const loss = (yield* this.#delivered(microBatch)) ?? (yield* this.#compute(microBatch))
+    const delivered = this.#peers && (yield* this.#peers.delivered(microBatch, this.#gradients))
+    const loss = delivered ?? (yield* this.#compute(microBatch))
     this.#loss += loss / this.microBatches
     if (this.#sum) yield* paced('update', this.#sum.adding(this.#gradients, 1))
     yield { kind: 'micro-step' }
@@ -237,26 +229,13 @@ export class StageRun {
   }
 
   async close(): Promise<void> {
-    this.#host.peers?.offer([])
+    await this.#peers?.close()
     await this.#stepper.close()
     await this.#inputs.encoders.close()
   }
 
   get #scale(): number {
     return this.#lossScale?.scale ?? 1
-  }
-
-  /** @returns the loss when another device has computed it, its gradients where ours would be */
-  async *#delivered(microBatch: number): Units<number | undefined> {
-    const taken = this.microBatches > 1 ? this.#host.peers?.take(microBatch) : undefined
-    if (taken === undefined || taken === 'open') return undefined
-    try {
-      const file = yield* waitFor(taken)
-      return await readGradients(file, this.#inputs.backbone.trained, this.#gradients)
-    } catch {
-      // The device is gone, or what it wrote: it is computed here.
-      return undefined
-    }
   }
 
   async *#compute(microBatch: number): Units<number> {
@@ -334,33 +313,3 @@ const startState = (weights: Tensors): TrainingState => ({
   average: new Map([...weights].map(([key, data]) => [key, data.slice()])),
   optimiser: startAdamW(weights),
 })
-
-/** As the plan says, or as measured now on the stage's own pictures. */
-async function* microBatchOf(
-  { job, index, stage, data }: StageInputs,
-  stepper: MicroStepper,
-  weights: Tensors,
-  gradients: Tensors,
-): Units<number> {
-  const known = await readMicroBatch(job.folder, index)
-  if (known !== undefined) return known
-  const measure = async function* (rows: number): AsyncGenerator<void, number, void> {
-    const batch = await data.withRows(rows).microBatch(0, 0)
-    let longestMs = 0
-    // The first round allocates.
-    for (const isWarm of [false, true]) {
-      const running = stepper.run(batch, { weights, gradients, lossScale: 1 })
-      for (;;) {
-        const startedMs = performance.now()
-        const { done } = await running.next()
-        if (isWarm) longestMs = Math.max(longestMs, performance.now() - startedMs)
-        yield
-        if (done) break
-      }
-    }
-    return longestMs
-  }
-  const rows = yield* each('prepare', chooseMicroBatch(stage.batchSize, job.maxMicroStepMs, measure))
-  await writeMicroBatch(job.folder, index, rows)
-  return rows
-}
