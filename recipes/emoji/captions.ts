@@ -137,7 +137,7 @@ function coloursPhrase(
   const colours = coloursOf(items[0]!, 4)
   const [main, ...others] = colours.map(([name]) => name)
   if (main === undefined) return undefined
-  if (others.length === 0) return draws.oneOf([`coloured ${main}`, `all ${main}`])
+  if (others.length === 0) return draws.oneOf([`coloured ${main}`, `mostly ${main}`])
   return colours[0]![1] >= 0.5
     ? draws.oneOf([`mostly ${main} with ${listed(others)}`, `${main} with some ${listed(others)}`])
     : draws.oneOf([

@@ -177,6 +177,12 @@ const sides: Readonly<Record<Size, readonly [nearlySquare: number, long: number]
 const aside: Readonly<Record<Size, number>> = { small: 0.3, medium: 0.23, large: 0.27 }
 const margin = 0.02
 
+/** @returns the placement whose things have their middle there */
+export function placementAt(x: number, y: number, { width, height }: Bucket): Placement {
+  const third = (share: number) => (share < 0.4 ? 0 : share > 0.6 ? 2 : 1)
+  return placements[third(y / height) * 3 + third(x / width)]!
+}
+
 function drawPlacement(draws: Draws, { width, height }: Bucket): Layout & { readonly kind: 'one' } {
   const long = Math.max(width / height, height / width) >= longRatio
   const size = draws.weighted<Size>([

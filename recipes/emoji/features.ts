@@ -71,17 +71,21 @@ export function featureDistance(one: Float32Array, other: Float32Array): number 
   return Math.sqrt(sum)
 }
 
-/** @returns ids of the gallery, the nearest first */
+export interface Neighbour {
+  readonly id: string
+  readonly distance: number
+}
+
+/** @returns as many of the gallery, the nearest first */
 export function nearest(
   features: Float32Array,
   gallery: ReadonlyMap<string, Float32Array>,
   count: number,
-): readonly string[] {
+): readonly Neighbour[] {
   return [...gallery]
-    .map(([id, each]) => [id, featureDistance(features, each)] as const)
-    .sort(([, one], [, other]) => one - other)
+    .map(([id, each]) => ({ id, distance: featureDistance(features, each) }))
+    .sort((one, other) => one.distance - other.distance)
     .slice(0, count)
-    .map(([id]) => id)
 }
 
 /** Math.hypot guards against overflow, at ten times the time. */

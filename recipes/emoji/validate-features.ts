@@ -78,7 +78,7 @@ async function validate({
   await using renders = await Renders.open(cache)
   const galleries = new Galleries(renders)
   // Few backgrounds, since every one needs galleries of its own.
-  const some = new Draws(seed, 'backgrounds').some(backgrounds, 5)
+  const some = new Draws(seed, 'backgrounds').some(backgrounds, 2)
   console.log(
     'distortion                       PSNR  top-1  top-5  own style  top-1 in another style  background',
   )
@@ -96,20 +96,15 @@ async function validate({
         const { picture, meanSquaredError } = await distorted(distortion, sprite, background, draws)
         const seen = see(picture)
         const found = nearestBackground(seen.background)
-        const own = await galleries.of(style, found)
-        const others = await galleries.of(other, found)
-        const first = nearest(seen.features, own, 5)
-        const both = new Map([
-          ...[...own].map(([each, features]) => [`own ${each}`, features] as const),
-          ...[...others].map(([each, features]) => [`other ${each}`, features] as const),
-        ])
+        const own = nearest(seen.features, await galleries.of(style, found), 5)
+        const [elsewhere] = nearest(seen.features, await galleries.of(other, found), 1)
         tried++
         errors += meanSquaredError
         if (found === background) hits.background++
-        if (first[0] === id) hits.first++
-        if (first.includes(id)) hits.five++
-        if (nearest(seen.features, both, 1)[0]!.startsWith('own')) hits.ownStyle++
-        if (nearest(seen.features, others, 1)[0] === id) hits.elsewhere++
+        if (own[0]!.id === id) hits.first++
+        if (own.some((each) => each.id === id)) hits.five++
+        if (own[0]!.distance < elsewhere!.distance) hits.ownStyle++
+        if (elsewhere!.id === id) hits.elsewhere++
       }
     }
     const share = (hit: number, width: number) => `${((100 * hit) / tried).toFixed(1)} %`.padStart(width)

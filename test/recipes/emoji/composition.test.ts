@@ -5,6 +5,7 @@ import {
   drawComposition,
   heldOutShare,
   isHeldOut,
+  placementAt,
   placements,
   type Composition,
 } from '../../../recipes/emoji/composition.ts'
@@ -69,6 +70,7 @@ test('a thing lies where its placement says', () => {
     const across = layout.placement.includes('left') ? -1 : layout.placement.includes('right') ? 1 : 0
     const down = layout.placement.includes('top') ? -1 : layout.placement.includes('bottom') ? 1 : 0
     expect([third(object.centreX, width), third(object.centreY, height)]).toEqual([across, down])
+    expect(placementAt(object.centreX, object.centreY, { width, height })).toBe(layout.placement)
     seen.add(layout.placement)
   }
   expect([...seen].toSorted()).toEqual([...placements].toSorted())
