@@ -7,9 +7,13 @@
  *
  *     const { id } = await atelier.generations.create({ prompt: 'the same, slowly', steps: 50, preview_every: 5 })
  *     for await (const event of atelier.generations.events(id)) console.log(event.type)
+ *
+ *     const { id } = await atelier.datasets.upload(await openAsBlob('pets.zip'), { name: 'pets' })
+ *     const { state, counts } = await atelier.datasets.wait(id)
  */
 import createClient, { type Client } from 'openapi-fetch'
 import { expectSuccess, unwrap, withKey, withSignal, type RequestOptions } from './calls.ts'
+import { createDatasets, type Datasets } from './datasets.ts'
 import { createGenerations, type Generations } from './generations.ts'
 import { readImageStream, type ImageStreamEvent } from './image-stream.ts'
 import { retryingFetch } from './retry.ts'
@@ -23,6 +27,14 @@ import type {
 } from './schema.ts'
 
 export type { RequestOptions } from './calls.ts'
+export type {
+  Archive,
+  DatasetFilters,
+  DatasetItemFilters,
+  DatasetProblemFilters,
+  Datasets,
+  UploadRequest,
+} from './datasets.ts'
 export { AtelierError, type AtelierErrorCode } from './errors.ts'
 export type { CreateOptions, EventsOptions, Generations, ListFilters } from './generations.ts'
 export type { ImageStreamEvent } from './image-stream.ts'
@@ -76,6 +88,7 @@ export interface Atelier {
     content(id: string, options?: RequestOptions): Promise<ImageContent>
   }
   readonly generations: Generations
+  readonly datasets: Datasets
   readonly models: {
     /** @throws {AtelierError} */
     list(options?: RequestOptions): Promise<SchemaModelList>
@@ -88,11 +101,12 @@ export interface Atelier {
 
 export function createAtelier(options: AtelierOptions): Atelier {
   const { baseUrl, apiKey, maxRetries = 2, timeoutMs = 600_000, maxDelayMs = 60_000 } = options
+  const fetch = options.fetch ?? ((request: Request) => globalThis.fetch(request))
   const raw = createClient<paths, 'application/json'>({
     baseUrl,
     headers: { ...(apiKey !== undefined && { authorization: `Bearer ${apiKey}` }), ...options.headers },
     fetch: retryingFetch({
-      fetch: options.fetch ?? ((request) => globalThis.fetch(request)),
+      fetch,
       maxRetries,
       timeoutMs,
       maxDelayMs,
@@ -124,6 +138,7 @@ export function createAtelier(options: AtelierOptions): Atelier {
       },
     },
     generations: createGenerations(raw, { maxRetries, maxDelayMs }),
+    datasets: createDatasets(raw, { fetch }),
     models: {
       list({ signal } = {}) {
         return unwrap(raw.GET('/v1/models', withSignal(signal)), signal)

@@ -15,6 +15,7 @@ import { startGenerationService, type GenerationService } from '../../src/genera
 import { buildApp, type AppDependencies } from '../../src/http/app.ts'
 import { createAjv } from '../../src/http/validation.ts'
 import { openStorage } from '../../src/storage/storage.ts'
+import { prepare } from '../storage/prepared-folder.ts'
 import { paintPool, type PaintOptions, type PaintPool } from '../generation/paint-pool.ts'
 import { idleFineTuning, unreachableDatasets } from './unreachable.ts'
 
@@ -32,6 +33,7 @@ export async function startTestService(
 ): Promise<TestService> {
   const { maxWaitMs = 600_000, datasets: datasetOptions, ...paint } = options
   const dataDir = await mkdtemp(join(tmpdir(), 'atelier-http-'))
+  await prepare(dataDir)
   const unexpected: Error[] = []
   const storage = await openStorage({ dataDir, onError: (error) => unexpected.push(error) })
   const pool = paintPool(paint)
