@@ -1,7 +1,7 @@
 /** What a device does besides requests: errands, jobs and micro-batches of others' jobs, each a sequence of units of work. */
 import type { TrainingUnit } from '../training/host.ts'
 import type { TrainingLoad } from './training-protocol.ts'
-import { backgroundKinds, type BackgroundKind, type BackgroundUnit } from './turn.ts'
+import { backgroundKinds, type BackgroundKind } from './turn.ts'
 
 export interface BackgroundTask {
   readonly kind: BackgroundKind
@@ -13,7 +13,6 @@ export interface BackgroundTask {
 
 interface Entry extends BackgroundTask {
   state: 'new' | 'ready' | 'waiting' | 'leaving'
-  sinceMs: number
 }
 
 export class Background {
@@ -30,7 +29,7 @@ export class Background {
   }
 
   add(task: BackgroundTask): void {
-    this.#queues[task.kind].push({ ...task, state: 'new', sinceMs: performance.now() })
+    this.#queues[task.kind].push({ ...task, state: 'new' })
     this.#onReady()
   }
 
@@ -52,11 +51,11 @@ export class Background {
     this.#onReady()
   }
 
-  get ready(): readonly BackgroundUnit[] {
-    const nowMs = performance.now()
-    return backgroundKinds.flatMap((kind) => {
+  /** What could run now. */
+  get ready(): readonly BackgroundKind[] {
+    return backgroundKinds.filter((kind) => {
       const [first] = this.#queues[kind]
-      return first && first.state !== 'waiting' ? [{ kind, waitedMs: nowMs - first.sinceMs }] : []
+      return first !== undefined && first.state !== 'waiting'
     })
   }
 
@@ -68,8 +67,7 @@ export class Background {
     const ends = entry.state === 'leaving'
     if (entry.state === 'new') entry.state = 'ready'
     const { value, done } = await (ends ? entry.units.return() : entry.units.next())
-    entry.sinceMs = performance.now()
-    const tookMs = entry.sinceMs - startedMs
+    const tookMs = performance.now() - startedMs
     if (done) this.#queues[kind].shift()
     else if (value.kind === 'wait') this.#wait(entry, value.until)
     if (kind === 'errand') return tookMs
@@ -97,7 +95,6 @@ export class Background {
     entry.state = 'waiting'
     const goOn = (): void => {
       if (entry.state === 'waiting') entry.state = 'ready'
-      entry.sinceMs = performance.now()
       this.#onReady()
     }
     // What came of it is told to whoever made the promise.

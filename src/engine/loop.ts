@@ -14,7 +14,14 @@ import type { ChildMessage, DeviceLoad, ImageRequest } from './protocol.ts'
 import { Requests } from './requests.ts'
 import type { Residency } from './residency.ts'
 import type { Task } from './task.ts'
-import { nextTurn, owedAfterServing, owedAfterTraining, type BackgroundKind } from './turn.ts'
+import {
+  nextTurn,
+  nothingOwed,
+  owedAfterRequests,
+  owedAfterUse,
+  sharesWith,
+  type BackgroundKind,
+} from './turn.ts'
 
 export interface LoopOptions {
   readonly device: string
@@ -43,8 +50,8 @@ export class Loop {
   readonly #requests: Requests
   /** Of anything that a loop without work would wake up for. */
   #arrival = Promise.withResolvers<void>()
-  /** Device time that the job is owed by its share. */
-  #owedMs = 0
+  /** Device time that is owed to what is done besides requests. */
+  #owed = nothingOwed
   #toldLoadMs = -Infinity
   #toldCostsMs = -Infinity
 
@@ -98,9 +105,9 @@ export class Loop {
 
   #schedule(): Turn | undefined {
     const work = this.#requests.next(performance.now())
-    const next = nextTurn(work ? 'waiting' : 'none', this.background.ready, this.#owedMs)
+    const next = nextTurn(work ? 'waiting' : 'none', this.background.ready, this.#owed)
     if (next === 'idle') return undefined
-    if (next !== 'requests') return { kind: 'background', of: next.kind }
+    if (next !== 'requests') return { kind: 'background', of: next }
     return work && { kind: 'requests', work }
   }
 
@@ -109,14 +116,16 @@ export class Loop {
     return turn.kind === 'requests' ? this.#requests.carryOut(turn.work) : this.background.run(turn.of)
   }
 
-  /** Keeps the account of what the job is owed, and tells. */
+  /** Keeps the account of what is owed, and tells. */
   #settle(turn: Turn, tookMs: number): void {
     const { residency, tell, trainingShare = 0 } = this.#options
-    if (turn.kind === 'requests') {
-      if (this.background.ready.some(({ kind }) => kind === 'training'))
-        this.#owedMs = owedAfterServing(this.#owedMs, tookMs, trainingShare)
-      if (turn.work.kind === 'load') tell({ type: 'models', models: residency.infos })
-    } else if (turn.of === 'training') this.#owedMs = owedAfterTraining(this.#owedMs, tookMs, trainingShare)
+    const shares = sharesWith(trainingShare)
+    this.#owed =
+      turn.kind === 'requests'
+        ? owedAfterRequests(this.#owed, tookMs, this.background.ready, shares)
+        : owedAfterUse(this.#owed, tookMs, turn.of, shares)
+    if (turn.kind === 'requests' && turn.work.kind === 'load')
+      tell({ type: 'models', models: residency.infos })
     this.#tellLoad('now and then')
   }
 

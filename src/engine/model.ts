@@ -45,6 +45,7 @@ import {
   type SessionOptions,
   type Tensor,
 } from './session.ts'
+import { SharedSessions } from './shared-sessions.ts'
 import { TiledDecoder } from './tiled-decoder.ts'
 import type { ModelMemory } from './training-protocol.ts'
 
@@ -67,6 +68,8 @@ export interface ModelOptions {
   readonly memoryLimitBytes?: number | undefined
   /** Hears of what takes long. */
   readonly onNote: (message: string) => void
+  /** Where the device's models have sessions in common; without it this one has its own. */
+  readonly shared?: SharedSessions | undefined
 }
 
 export interface LatentSize {
@@ -79,8 +82,8 @@ export interface LatentSize {
 export const stages = ['encode', 'denoise', 'decode'] as const
 export type Stage = (typeof stages)[number]
 
-/** The open sessions of each stage that is ready, in the order of its graphs. */
-type Sessions = Map<Stage, readonly Session[]>
+/** The open sessions of each stage that is ready, in the order of its graphs, and what they are shared by. */
+type Sessions = Map<Stage, { readonly sessions: readonly Session[]; readonly key: string }>
 
 type Description = Omit<ModelInfo, 'state'>
 
@@ -103,6 +106,7 @@ export class Model {
   }
   readonly #components: Readonly<Record<Stage, ServedWeights>>
   readonly #sessions: Sessions = new Map()
+  readonly #shared: SharedSessions
   /** Serving never encodes pictures, so that this session is made by the first who does. */
   #encoder: Promise<Session> | undefined
   #tiled: TiledDecoder | undefined
@@ -131,6 +135,7 @@ export class Model {
     const vae = openVae(checkpoint.vae, serve)
     requireAgreement({ text: textEncoder, transformer, vae })
     this.#options = options
+    this.#shared = options.shared ?? new SharedSessions()
     this.plan = planMemory(memoryInput({ text: textEncoder, transformer, vae }, memoryLimitBytes))
     this.tokenizer = tokenizer
     this.pixart = transformer.config
@@ -197,12 +202,10 @@ export class Model {
 
   /** Milliseconds that the library's own calls took so far. */
   get computedMs(): number {
-    return [...this.#sessions.values()]
-      .flat()
-      .reduce(
-        (sum, { computedMs }) => sum + computedMs,
-        this.#computedBeforeMs + (this.#tiled?.computedMs ?? 0),
-      )
+    return [...this.#sessions.values()].reduce(
+      (sum, { sessions }) => sum + computedMsOf(sessions),
+      this.#computedBeforeMs + (this.#tiled?.computedMs ?? 0),
+    )
   }
 
   /**
@@ -212,6 +215,25 @@ export class Model {
   async prepare(stage: Stage): Promise<void> {
     if (this.isReadyFor(stage)) return
     for (const other of this.#leaving(stage)) await this.#release(other)
+    const key = await this.#keyOf(stage)
+    const sessions = await this.#shared.acquire(key, () => this.#openAll(stage))
+    // What they computed for others is not this model's.
+    this.#computedBeforeMs -= computedMsOf(sessions)
+    this.#sessions.set(stage, { sessions, key })
+  }
+
+  /** The same for every model of the device whose stage is the same graphs over the same weights. */
+  async #keyOf(stage: Stage): Promise<string> {
+    const { fingerprint: weights, tensors } = this.#components[stage]
+    // The fingerprint samples; the files' dates see what it cannot.
+    return [
+      stage,
+      weights,
+      ...(await modificationDates([...tensors.values()].map(({ file }) => file))),
+    ].join()
+  }
+
+  async #openAll(stage: Stage): Promise<readonly Session[]> {
     const weights = await this.#weights(this.#components[stage])
     const sessions: Session[] = []
     try {
@@ -220,7 +242,7 @@ export class Model {
       for (const session of sessions) await session.close()
       throw error
     }
-    this.#sessions.set(stage, sessions)
+    return sessions
   }
 
   /** This stage, and all that have room beside it. @throws {WeightsError | SessionError} */
@@ -245,14 +267,14 @@ export class Model {
     return floats(await encoder!.run(feeds), 'hidden').data
   }
 
-  /** (T, D) of one text, computed once for a checkpoint and kept in the cache: a large encoder takes seconds. */
+  /** (T, D) of one text, computed once for a text encoder and kept in the cache: a large encoder takes seconds. */
   async encodeOnce({ ids, mask }: Pick<Tokens, 'ids' | 'mask'>): Promise<Float32Array> {
     const { provider, threads, lowering, precision = 'float32', cacheDir, onNote } = this.#options
     const files = [...this.#components.encode.tensors.values()].map(({ file }) => file)
     const key = fingerprint([
       keptTextVersion,
       libraryVersion,
-      this.description.version,
+      this.#components.encode.fingerprint,
       ...(await modificationDates(files)),
       provider,
       String(threads || availableParallelism()),
@@ -353,7 +375,7 @@ export class Model {
   async #ready(stage: Stage): Promise<readonly Session[]> {
     if (!this.isLoaded) throw new Error(`the model ${this.description.name} is not loaded`)
     await this.prepare(stage)
-    return this.#sessions.get(stage) ?? []
+    return this.#sessions.get(stage)?.sessions ?? []
   }
 
   /** Stages that must leave the memory before this one comes. */
@@ -364,12 +386,11 @@ export class Model {
   }
 
   async #release(stage: Stage): Promise<void> {
-    const sessions = this.#sessions.get(stage) ?? []
+    const held = this.#sessions.get(stage)
+    if (!held) return
     this.#sessions.delete(stage)
-    for (const session of sessions) {
-      this.#computedBeforeMs += session.computedMs
-      await session.close()
-    }
+    this.#computedBeforeMs += computedMsOf(held.sessions)
+    await this.#shared.release(held.key)
   }
 
   /** Of the picture that this hidden state becomes. */
@@ -407,6 +428,9 @@ export class Model {
     return { provider, deviceIndex, threads, fusion: lowering === 'plain' ? 'elementary' : 'all' }
   }
 }
+
+const computedMsOf = (sessions: readonly Session[]): number =>
+  sessions.reduce((sum, { computedMs }) => sum + computedMs, 0)
 
 /** How many times as high as its input a part's output is. */
 function growthOf({ inputs: [input], outputs }: Graph): number {

@@ -17,6 +17,7 @@ import { Pipeline } from './pipeline.ts'
 import type { DeviceOptions } from './protocol.ts'
 import { checkProvider } from './provider-check.ts'
 import { Residency } from './residency.ts'
+import { SharedSessions } from './shared-sessions.ts'
 import type { ModelFolder } from './training-protocol.ts'
 import type { ProviderOptions } from './training-sessions.ts'
 
@@ -67,6 +68,7 @@ export async function openDevice(
   })
   if (check.lowering === 'plain') onNote(`${check.reason}; the plain ones are used`)
   const { lowering } = check
+  const shared = new SharedSessions()
   const openPipeline = async (model: ModelFolder, key: string): Promise<Pipeline> => {
     const opened = await Model.open(model.name, model.folder, {
       provider,
@@ -77,6 +79,7 @@ export async function openDevice(
       precision,
       memoryLimitBytes,
       onNote,
+      shared,
     })
     if (!opened.plan.fits) {
       const [, ...reasons] = describePlan(opened.plan)

@@ -1,20 +1,23 @@
 /** Models that come, take a name over and go while devices serve. */
-import { mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startPool, type DeviceEvent, type ImageRequest, type Pool } from '../../src/engine/pool.ts'
+import { goldenBase } from '../training/small-run.ts'
+import { fineTune } from './fine-tune.ts'
 
-const [first, second] = ['../fixtures/golden/tiny-512/checkpoint', '../../models/tiny'].map((path) =>
-  fileURLToPath(new URL(path, import.meta.url)),
-) as [string, string]
 let cacheDir: string
+let first: string
+let second: string
 let pool: Pool
 const events: DeviceEvent[] = []
 
 beforeAll(async () => {
   cacheDir = await mkdtemp(join(tmpdir(), 'atelier-deploy-'))
+  ;[first, second] = [join(cacheDir, 'first'), join(cacheDir, 'second')]
+  await cp(goldenBase('tiny-512'), first, { recursive: true })
+  await fineTune(first, second)
   const device = (core: 0 | 1) =>
     ({
       name: `cpu:${core}-${core}`,

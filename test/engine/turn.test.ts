@@ -2,69 +2,79 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import {
-  errandPatienceMs,
   nextTurn,
-  owedAfterServing,
-  owedAfterTraining,
+  nothingOwed,
+  owedAfterRequests,
+  owedAfterUse,
+  sharesWith,
   windowMs,
 } from '../../src/engine/turn.ts'
 
-const training = { kind: 'training', waitedMs: 1e9 } as const
-const assistance = { kind: 'assistance', waitedMs: 1e9 } as const
-const errand = (waitedMs: number) => ({ kind: 'errand', waitedMs }) as const
+const all = ['training', 'assistance', 'errand'] as const
 
-test('requests go first, whatever else waits and however long', () => {
-  expect(nextTurn('waiting', [training, assistance, errand(0)], 0)).toBe('requests')
-  expect(nextTurn('waiting', [training], -windowMs)).toBe('requests')
+test('requests go first, unless something is owed its share', () => {
+  expect(nextTurn('waiting', all, nothingOwed)).toBe('requests')
+  expect(nextTurn('waiting', all, { ...nothingOwed, training: 1 })).toBe('training')
+  expect(nextTurn('waiting', ['training'], { ...nothingOwed, errand: 1 })).toBe('requests')
+  expect(nextTurn('waiting', all, { ...nothingOwed, errand: 1, training: 1 })).toBe('errand')
 })
 
 test('without requests errands go first, then micro-batches of others, then the job', () => {
-  expect(nextTurn('none', [training, assistance, errand(0)], 0)).toEqual(errand(0))
-  expect(nextTurn('none', [training, assistance], 0)).toBe(assistance)
-  expect(nextTurn('none', [training], -windowMs)).toBe(training)
-  expect(nextTurn('none', [], 0)).toBe('idle')
+  expect(nextTurn('none', all, nothingOwed)).toBe('errand')
+  expect(nextTurn('none', ['training', 'assistance'], nothingOwed)).toBe('assistance')
+  expect(nextTurn('none', ['training'], { ...nothingOwed, training: -windowMs })).toBe('training')
+  expect(nextTurn('none', [], nothingOwed)).toBe('idle')
 })
 
-test('an errand that waited for its patience goes once before requests', () => {
-  expect(nextTurn('waiting', [errand(errandPatienceMs - 1)], 0)).toBe('requests')
-  expect(nextTurn('waiting', [errand(errandPatienceMs)], 0)).toEqual(errand(errandPatienceMs))
-})
-
-const units = fc.record({
+const circumstances = fc.record({
   share: fc.double({ min: 0, max: 0.9, noNaN: true }),
   requestMs: fc.array(fc.integer({ min: 1, max: 400 }), { minLength: 1, maxLength: 20 }),
   microStepMs: fc.integer({ min: 1, max: 400 }),
-  startOwedMs: fc.integer({ min: -windowMs, max: 0 }),
+  owedMs: fc.integer({ min: -windowMs, max: 0 }),
 })
 
 test('while both have work the job gets its share of any time, but for one unit and what it had too much of before', () => {
   fc.assert(
-    fc.property(units, ({ share, requestMs, microStepMs, startOwedMs }) => {
-      let [owedMs, trainedMs, totalMs] = [startOwedMs, 0, 0]
-      let [least, most] = [Infinity, -Infinity]
+    fc.property(circumstances, ({ share, requestMs, microStepMs, owedMs }) => {
+      const shares = sharesWith(share)
+      let owed = { ...nothingOwed, training: owedMs }
+      let [trainedMs, totalMs, least, most] = [0, 0, Infinity, -Infinity]
       for (let turn = 0; turn < 500; turn++) {
-        const isTraining = nextTurn('waiting', [training], owedMs) === training
+        const isTraining = nextTurn('waiting', ['training'], owed) === 'training'
         const tookMs = isTraining ? microStepMs : requestMs[turn % requestMs.length]!
-        owedMs = isTraining
-          ? owedAfterTraining(owedMs, tookMs, share)
-          : owedAfterServing(owedMs, tookMs, share)
+        owed = isTraining
+          ? owedAfterUse(owed, tookMs, 'training', shares)
+          : owedAfterRequests(owed, tookMs, ['training'], shares)
         totalMs += tookMs
         if (isTraining) trainedMs += tookMs
         least = Math.min(least, trainedMs - share * totalMs)
         most = Math.max(most, trainedMs - share * totalMs)
       }
-      expect(least).toBeGreaterThanOrEqual(startOwedMs - share * 400 - 1e-6)
+      expect(least).toBeGreaterThanOrEqual(owedMs - share * 400 - 1e-6)
       expect(most).toBeLessThanOrEqual(microStepMs)
     }),
   )
 })
 
+test('without a share a job never goes before requests', () => {
+  const owed = owedAfterRequests(nothingOwed, 1e9, all, sharesWith(0))
+  expect(nextTurn('waiting', ['training', 'assistance'], owed)).toBe('requests')
+})
+
+test('what could not have run is owed nothing', () => {
+  expect(owedAfterRequests(nothingOwed, 1_000, ['errand'], sharesWith(0.5))).toEqual({
+    ...nothingOwed,
+    errand: 100,
+  })
+})
+
 test('what a job got while nobody else was there counts against it for a bounded time', () => {
-  let owedMs = 0
-  for (let hours = 0; hours < 1000; hours++) owedMs = owedAfterTraining(owedMs, 3_600_000, 0.5)
+  const shares = sharesWith(0.5)
+  let owed = nothingOwed
+  for (let hours = 0; hours < 1000; hours++) owed = owedAfterUse(owed, 3_600_000, 'training', shares)
   let servedMs = 0
-  while (nextTurn('waiting', [training], owedMs) === 'requests') {
-    owedMs = owedAfterServing(owedMs, 100, 0.5)
+  while (nextTurn('waiting', ['training'], owed) === 'requests') {
+    owed = owedAfterRequests(owed, 100, ['training'], shares)
     servedMs += 100
   }
   expect(servedMs).toBeLessThanOrEqual(windowMs / 0.5 + 100)
