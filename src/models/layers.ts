@@ -1,7 +1,7 @@
 /** Layers that several models share, with their parameters at the scope that is passed in. */
 import type { Dimension } from '../graph/dimension.ts'
 import { integers, knownAxis, lastAxis, type Value } from '../graph/ir.ts'
-import { Cast, Conv, Gather, Gemm, Reshape } from '../graph/ops.ts'
+import { Cast, Conv, Gather, Gemm, Reshape, Unsqueeze } from '../graph/ops.ts'
 import type { Scope } from '../graph/scope.ts'
 import { product, quantisedMatrix } from './quantised.ts'
 
@@ -21,6 +21,12 @@ export function linear(scope: Scope, x: Value, width: number, { bias = true }: {
 /** The same with weight (out, in) and bias (out) given. */
 export function affine(scope: Scope, x: Value, weight: Value, bias: Value | undefined): Value {
   return overRows(scope, x, (rows) => Gemm(rows, weight, bias, { transB: 1 }))
+}
+
+/** weight · x + bias with the checkpoint's (out, in) weight in full, for an x (in, columns): (out, columns). */
+export function linearOfColumns(scope: Scope, x: Value, width: number): Value {
+  const weight = scope.parameter('weight', [width, knownAxis(x, 0)])
+  return Gemm(weight, x, Unsqueeze(scope.parameter('bias', [width]), [1]))
 }
 
 /** A function of (rows, in) over all leading axes of (…, in) at once: (…, out). */

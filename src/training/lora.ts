@@ -177,12 +177,11 @@ class Adaptation {
 
   #rewrite(node: Node): void {
     const { operator, attributes, outputs } = node
-    const [x, weight] = node.inputs
-    const adapter = weight && this.#chosen.get(weight)
-    if (operator === 'Gemm' && x && adapter && attributes['transB'] === 1 && attributes['transA'] !== 1) {
-      const inputs = [this.#now(x), weight, node.inputs[2] && this.#now(node.inputs[2])]
-      const [product] = apply(operator, inputs[2] ? inputs : inputs.slice(0, 2), attributes)
-      this.#replaced.set(outputs[0]!, this.#beside(this.#now(x), product!, adapter))
+    const beside = operator === 'Gemm' ? this.#adapterOf(node) : undefined
+    if (beside) {
+      const inputs = node.inputs.map((value) => value && this.#now(value))
+      const [product] = apply(operator, inputs, attributes)
+      this.#replaced.set(outputs[0]!, beside(product!))
       return
     }
     const inputs = node.inputs.map((value) => value && this.#inFull(value))
@@ -191,10 +190,25 @@ class Adaptation {
       this.#replaced.set(outputs[i]!, result)
   }
 
+  /** What goes beside a product with a chosen weight: x·Wᵀ of rows (M, in), or W·x of columns (in, M). */
+  #adapterOf({ inputs: [a, b], attributes }: Node): ((product: Value) => Value) | undefined {
+    if (!a || !b || attributes['transA'] === 1) return undefined
+    const [ofRows, ofColumns] = [this.#chosen.get(b), this.#chosen.get(a)]
+    if (ofRows && attributes['transB'] === 1) return (product) => this.#beside(this.#now(a), product, ofRows)
+    if (ofColumns && attributes['transB'] !== 1)
+      return (product) => this.#besideColumns(this.#now(b), product, ofColumns)
+    return undefined
+  }
+
   /** product + scale · (x·Aᵀ)·Bᵀ: (M, out). */
   #beside(x: Value, product: Value, { A, B }: Parameters): Value {
     const narrow = Mul(Gemm(x, A, undefined, { transB: 1 }), scalar(this.#scale)) // (M, rank)
     return Gemm(narrow, B, product, { transB: 1 })
+  }
+
+  /** product + scale · B·(A·x): (out, M). */
+  #besideColumns(x: Value, product: Value, { A, B }: Parameters): Value {
+    return Gemm(B, Mul(Gemm(A, x), scalar(this.#scale)), product)
   }
 
   /** Where a weight is not multiplied with as it lies: W + scale · B·A. */
