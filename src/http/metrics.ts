@@ -151,6 +151,16 @@ function describe(figures: GenerationMetrics, models: Service['models']): Family
       perDevice(({ load }) => load.unitsOfWork),
     ),
     counter(
+      'device_serving_seconds',
+      'Time that a device spent on pictures.',
+      perDevice(({ load }) => load.servingMs / 1000),
+    ),
+    counter(
+      'device_training_seconds',
+      'Time that a device spent on fine-tuning, jobs of other devices included.',
+      perDevice(({ load }) => load.training.deviceMs / 1000),
+    ),
+    counter(
       'denoising_calls',
       'Denoising batches that a device computed.',
       perDevice(({ load }) => load.denoisingCalls),
