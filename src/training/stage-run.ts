@@ -1,6 +1,6 @@
 /** One stage under way: its weights and sessions, and what can be done with them, each in units. */
-import { clipFactor, GradientSum, normPass } from './gradient-sum.ts'
-import { adamWPass, defaultAdamW, startAdamW } from './adamw.ts'
+import { GradientSum } from './gradient-sum.ts'
+import { startAdamW } from './adamw.ts'
 import {
   checkpointName,
   pruneCheckpoints,
@@ -15,11 +15,10 @@ import { TrainingError } from './errors.ts'
 import { heldOutLoss, largestChangePass } from './held-out.ts'
 import type { TrainingHost } from './host.ts'
 import type { StageReport } from './job.ts'
-import { learningRate } from './learning-rate.ts'
 import { afterGoodStep, afterOverflow, startLossScale, type LossScaleState } from './loss-scale.ts'
 import { microBatchSize } from './micro-batch-size.ts'
 import { openMicroStepper, type MicroStepper } from './micro-step.ts'
-import { averagePass, warmedUpDecay } from './moving-average.ts'
+import { optimise } from './optimise.ts'
 import { PeerGradients } from './peer-gradients.ts'
 import { Progress, type DeviceClock } from './progress.ts'
 import { sampleStage } from './stage-samples.ts'
@@ -148,45 +147,31 @@ export class StageRun {
     yield { kind: 'micro-step' }
   }
 
-  /** Takes the optimiser's step with the gradients' sum. */
+  /**
+   * Takes the optimiser's step with the gradients' sum. Where float16 has overflowed, nothing is learned from it.
+   * @throws {TrainingError} when the loss is not finite for another reason
+   */
   async *update(): Units {
-    const { stage, index } = this.#inputs
-    const { weights, average, optimiser } = this.#state
     const gradients = this.#sum?.gradients ?? this.#gradients
     const weight = (this.#sum?.weight ?? 1) * this.#scale
-    const norm = (yield* paced('update', normPass(gradients))) / weight
-    if (Number.isFinite(norm) && Number.isFinite(this.#loss)) {
-      const rate = learningRate(
-        {
-          kind: stage.schedule,
-          peak: stage.learningRate,
-          warmupSteps: stage.warmupSteps,
-          steps: stage.steps,
-        },
-        this.#step,
+    const sum = { gradients, weight, loss: this.#loss }
+    const measured = yield* optimise(this.#state, sum, this.#inputs.stage, this.#step)
+    if (measured) this.#lossScale &&= afterGoodStep(this.#lossScale)
+    else this.#shrinkScale()
+    this.#step += 1
+    yield { kind: 'update' }
+    if (measured) this.#host.tell(this.#progress.stepReport(this.#step, measured))
+  }
+
+  #shrinkScale(): void {
+    this.#lossScale &&= afterOverflow(this.#lossScale)
+    const where = `stage ${this.#inputs.index + 1}, step ${this.#step + 1}`
+    if (!this.#lossScale)
+      throw new TrainingError(
+        `${where}: non-finite loss or gradients (the loss is ${this.#loss}); a lower learning rate or a tighter clip may help`,
       )
-      const scale = clipFactor(norm, stage.gradientClip) / weight
-      const options = { ...defaultAdamW, weightDecay: () => stage.weightDecay }
-      yield* paced('update', adamWPass(weights, optimiser, { gradients, scale, learningRate: rate }, options))
-      yield* paced('update', averagePass(average, weights, warmedUpDecay(stage.emaDecay, optimiser.steps)))
-      this.#lossScale &&= afterGoodStep(this.#lossScale)
-      this.#step += 1
-      yield { kind: 'update' }
-      this.#host.tell(
-        this.#progress.stepReport(this.#step, { loss: this.#loss, gradientNorm: norm, learningRate: rate }),
-      )
-    } else {
-      this.#lossScale = this.#lossScale && afterOverflow(this.#lossScale)
-      const where = `stage ${index + 1}, step ${this.#step + 1}`
-      if (!this.#lossScale)
-        throw new TrainingError(
-          `${where}: non-finite loss: expected a number, got ${this.#loss} with gradients of norm ${norm}; a lower learning rate or a tighter clip may help`,
-        )
-      this.#step += 1
-      const message = `${where}: float16 overflowed; nothing was learned from it, and the loss is scaled by ${this.#lossScale.scale} from now on`
-      this.#host.tell({ type: 'note', message })
-      yield { kind: 'update' }
-    }
+    const message = `${where}: float16 overflowed; nothing was learned from it, and the loss is scaled by ${this.#lossScale.scale} from now on`
+    this.#host.tell({ type: 'note', message })
   }
 
   async *sample(): Units {

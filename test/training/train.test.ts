@@ -1,7 +1,7 @@
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { checkpointsOf, differing, ofType, run, smallJob, stateOf } from './small-run.ts'
+import { anyTime, checkpointsOf, differing, ofType, oneStage, run, smallJob, stateOf } from './small-run.ts'
 
 test('a job in two stages trains, tells what it does, and leaves its checkpoints', async () => {
   const job = await smallJob()
@@ -84,4 +84,14 @@ test('a pause saves the last finished step and is gone on with', async () => {
     [1, 2],
   ])
   expect(differing(stateOf(job, '01-000002'), expected)).toEqual([])
+})
+
+test('thirty steps lower the loss, on pictures that were held out as well', async () => {
+  const options = { steps: 30, batchSize: 8, learningRate: 3e-3, emaDecay: 0.8 }
+  const { events } = await run(await oneStage(options, { maxMicroStepMs: anyTime, checkpointEvery: 100 }))
+  const losses = ofType(events, 'step').map(({ loss }) => loss)
+  const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length
+  expect(mean(losses.slice(-5))).toBeLessThan(0.7 * mean(losses.slice(0, 5)))
+  const [{ heldOut } = {}] = ofType(events, 'stage_finished')
+  expect(heldOut!.lossAfter).toBeLessThan(0.7 * heldOut!.lossBefore)
 })
