@@ -1,6 +1,6 @@
 /** Between devices: what a job's home offers goes to those that have nothing to do, and what they computed goes back. */
 import { rm } from 'node:fs/promises'
-import type { MicroBatchOrder } from '../training/host.ts'
+import type { MicroBatchOrder, Peers } from '../training/host.ts'
 import type { TrainingJob } from '../training/job.ts'
 import type { OrderMessage } from './device-talks.ts'
 import type { AssistanceResult, OrderKey, OrderNews, TrainingParentMessage } from './training-protocol.ts'
@@ -21,6 +21,8 @@ interface Relayed<H> {
   open: MicroBatchOrder[]
   /** They could not do what they were asked to, and are not asked again. */
   readonly unable: Set<H>
+  /** What the home has heard. */
+  free: Peers['free']
 }
 
 interface Taken<H> {
@@ -43,7 +45,7 @@ export class Assistance<H extends Helper> {
   }
 
   begin(job: TrainingJob, home: H): void {
-    this.#jobs.set(job.id, { job, home, round: 0, open: [], unable: new Set() })
+    this.#jobs.set(job.id, { job, home, round: 0, open: [], unable: new Set(), free: 'someone' })
   }
 
   /** The job has ended, or its home is gone. */
@@ -83,10 +85,11 @@ export class Assistance<H extends Helper> {
 
   /** Gives what is open to whoever is free. To be called when a device becomes free. */
   distribute(): void {
+    for (const relayed of this.#jobs.values()) this.#tellWhetherFree(relayed)
     for (const device of this.#devices) {
-      if (!device.isFree || this.#atWork.has(device)) continue
+      if (this.#atWork.has(device)) continue
       const relayed = [...this.#jobs.values()]
-        .filter(({ home, unable, open }) => home !== device && !unable.has(device) && open.length > 0)
+        .filter((one) => one.open.length > 0 && couldHelp(device, one))
         .toSorted((a, b) => b.open.length - a.open.length)[0]
       const order = relayed?.open.pop()
       if (!relayed || !order) continue
@@ -96,6 +99,13 @@ export class Assistance<H extends Helper> {
       this.#tell(home, key, { kind: 'taken' })
       device.send({ type: 'assist', job, round, order })
     }
+  }
+
+  #tellWhetherFree(relayed: Relayed<H>): void {
+    const free = this.#devices.some((device) => couldHelp(device, relayed)) ? 'someone' : 'nobody'
+    if (free === relayed.free) return
+    relayed.free = free
+    relayed.home.send({ type: 'helpers', job: relayed.job.id, free })
   }
 
   #ended(device: H, key: OrderKey, result: AssistanceResult): void {
@@ -134,3 +144,6 @@ export class Assistance<H extends Helper> {
     home.send({ type: 'order', ...key, news })
   }
 }
+
+const couldHelp = <H extends Helper>(device: H, { home, unable }: Relayed<H>): boolean =>
+  device.isFree && device !== home && !unable.has(device)

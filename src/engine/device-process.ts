@@ -44,6 +44,8 @@ process.on('message', (message: ParentMessage) => {
       return device?.jobs.cancel(message.job)
     case 'order':
       return device?.jobs.hearOfOrder(message, message.news)
+    case 'helpers':
+      return device?.jobs.hearOfHelpers(message.job, message.free)
     case 'assist':
       return device?.jobs.assist(message.job, message.round, message.order)
     case 'dismiss':

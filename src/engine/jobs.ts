@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { MicroBatchOrder, TrainingHost, TrainingUnit } from '../training/host.ts'
+import type { MicroBatchOrder, Peers, TrainingHost, TrainingUnit } from '../training/host.ts'
 import type { TrainingJob } from '../training/job.ts'
 import type { Background } from './background.ts'
 import { Orders } from './orders.ts'
@@ -68,6 +68,11 @@ export class Jobs {
 
   hearOfOrder({ job, round, microBatch }: OrderKey, news: OrderNews): void {
     this.#homes.get(job)?.orders.hear(round, microBatch, news)
+  }
+
+  hearOfHelpers(job: string, free: Peers['free']): void {
+    const home = this.#homes.get(job)
+    if (home) home.orders.free = free
   }
 
   /** Computes one micro-batch of another device's job, when nothing else is to do. */

@@ -9,6 +9,8 @@ interface Taken extends PromiseWithResolvers<string> {
 }
 
 export class Orders implements Peers {
+  /** As the parent has told last. */
+  free: Peers['free'] = 'someone'
   readonly #job: string
   readonly #tell: (message: TrainingChildMessage) => void
   #round = 0

@@ -1,6 +1,6 @@
 /** What crosses the border of the engine for training, for models that come and go, and between a job's devices. Plain values only. */
 import type { Line } from './costs.ts'
-import type { MicroBatchOrder } from '../training/host.ts'
+import type { MicroBatchOrder, Peers } from '../training/host.ts'
 import type { TrainingEvent, TrainingJob, TrainingOutcome } from '../training/job.ts'
 
 export interface ModelFolder {
@@ -44,6 +44,8 @@ export type TrainingParentMessage =
   | { readonly type: 'cancel-training'; readonly job: string }
   /** To a job's home: what became of an order. */
   | ({ readonly type: 'order' } & OrderKey & { readonly news: OrderNews })
+  /** To a job's home: whether anybody could help just now. */
+  | { readonly type: 'helpers'; readonly job: string; readonly free: Peers['free'] }
   /** To a device that is free: one micro-batch of another one's job. */
   | {
       readonly type: 'assist'

@@ -50,6 +50,8 @@ export interface MicroBatchOrder {
 
 /** The other devices that are free; they come and go. */
 export interface Peers {
+  /** Could take something just now: an offer to nobody is not worth writing its weights. */
+  readonly free: 'someone' | 'nobody'
   /** Lets them take these, the last first; whatever was open before is withdrawn. */
   offer(orders: readonly MicroBatchOrder[]): void
   /**

@@ -15,7 +15,7 @@ export class PeerGradients {
     this.#inputs = inputs
   }
 
-  /** Offers all micro-batches of a step. What was offered before is withdrawn, and its files go. */
+  /** Offers all micro-batches of a step, if anybody could take one. What was offered before is withdrawn, and its files go. */
   async *offer(
     step: number,
     microBatches: number,
@@ -24,6 +24,7 @@ export class PeerGradients {
     const { job, index: stage, backbone } = this.#inputs
     this.#peers.offer([])
     await clearExchange(job.folder)
+    if (this.#peers.free === 'nobody') return
     const weights = yield* waitFor(
       writeWeights(job.folder, checkpointName(stage, step), backbone.trained, from),
     )

@@ -84,6 +84,18 @@ test('a device that serves requests is left alone, and one that declined is aske
   expect(helper.assists.map(({ order }) => order.microBatch)).toEqual([1])
 })
 
+test('a home hears when nobody could help any more, and when somebody can again', () => {
+  const { home, others, assistance, orders } = scene(1)
+  const told = () =>
+    home.received.flatMap((message) => (message.type === 'helpers' ? [message.free] : [])).at(-1)
+  others[0]!.isFree = false
+  orders.offer(ordersOf(1, 2))
+  expect(told()).toBe('nobody')
+  others[0]!.isFree = true
+  assistance.distribute()
+  expect(told()).toBe('someone')
+})
+
 test('what a device that is gone had taken rejects for whoever waits for it', async () => {
   const { others, assistance, orders, deliver } = scene(1)
   orders.offer(ordersOf(1, 2))

@@ -38,6 +38,7 @@ function otherDevice(job: TrainingJob, dies: (order: number) => boolean) {
     next()
   }
   const peers: Peers = {
+    free: 'someone',
     offer: (offered) => {
       open = [...offered]
       taken = new Map()
@@ -75,6 +76,7 @@ test('an order whose weights are gone fails, and the next one is computed', asyn
   await run(job, {
     host: {
       peers: {
+        free: 'someone',
         offer: (offered) => void orders.push(...offered),
         take: (microBatch) => {
           const order = orders.find((one) => one.microBatch === microBatch)!
