@@ -1,9 +1,20 @@
 /** What this room needs of datasets, in its own words. */
+import type { DatasetProblem } from '../datasets/dataset.ts'
 import type { DatasetService } from '../datasets/service.ts'
 import type { Transaction } from '../storage/database.ts'
 import { FineTuningError } from './errors.ts'
 
 export type Datasets = Pick<DatasetService, 'get' | 'snapshot' | 'problems' | 'requireReady'>
+
+/** What a job's validation asks of its dataset, wherever that is kept. */
+export interface ValidatedData {
+  /** Writes a manifest of what can be trained on. */
+  snapshot(id: string, file: string): Promise<{ readonly items: number; readonly leftOut: number }>
+  problems(
+    id: string,
+    page: { readonly limit: number },
+  ): Promise<{ readonly data: readonly Pick<DatasetProblem, 'path' | 'code' | 'effect'>[] }>
+}
 
 /** @returns how many pictures it has @throws {FineTuningError} `unknown_dataset`, `invalid_job` when it is not ready */
 export async function countPictures(datasets: Datasets, id: string): Promise<number> {
@@ -26,7 +37,7 @@ export async function countPictures(datasets: Datasets, id: string): Promise<num
 const problemsNamed = 3
 
 /** @returns the first problems that keep files out of it, in a line for people */
-export async function nameProblems(datasets: Datasets, id: string): Promise<string> {
+export async function nameProblems(datasets: Pick<ValidatedData, 'problems'>, id: string): Promise<string> {
   const { data } = await datasets.problems(id, { limit: 100 })
   const keptOut = data.filter(({ effect }) => effect === 'left_out')
   const named = keptOut.slice(0, problemsNamed).map(({ path, code }) => `${path}: ${code}`)

@@ -187,7 +187,7 @@ export class FineTuningStore {
 
   /** @returns `lost` when the row is no longer held by this attempt; nothing was written then */
   async write(attempt: Attempt, told: Told): Promise<Outcome> {
-    return this.#transaction((transaction) => this.#write(transaction, attempt, told, {}))
+    return this.#transaction((transaction) => this.#write(transaction, attempt, told))
   }
 
   /** The run has ended before the job did: it pauses where that was asked for, and waits for its next turn otherwise. */
@@ -337,7 +337,7 @@ export class FineTuningStore {
     last: (standing: Standing) => NewEvent,
   ): Promise<Outcome> {
     return this.#transaction(async (transaction) => {
-      if ((await this.#write(transaction, attempt, told, data)) === 'lost') return 'lost'
+      if ((await this.#write(transaction, attempt, told)) === 'lost') return 'lost'
       const row = await lock(transaction, attempt.id)
       const standing = next(row, event)
       if (!standing) return 'lost'
@@ -346,17 +346,11 @@ export class FineTuningStore {
     })
   }
 
-  async #write(
-    transaction: Transaction,
-    { id, attempt, parameters }: Attempt,
-    told: Told,
-    data: Prisma.FineTuningJobUpdateInput,
-  ): Promise<Outcome> {
+  async #write(transaction: Transaction, { id, attempt, parameters }: Attempt, told: Told): Promise<Outcome> {
     const last = told.steps.at(-1)
     const [row] = await transaction.fineTuningJob.updateManyAndReturn({
       where: { id, attempt, state: 'running' },
       data: {
-        ...data,
         ...(last && {
           step: overallStep(parameters, last.stage, last.step),
           expectedEnd: new Date(Date.now() + last.etaMs),

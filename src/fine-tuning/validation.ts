@@ -2,7 +2,7 @@
 import { mkdir } from 'node:fs/promises'
 import { readManifest } from '../training/data/manifest.ts'
 import type { TrainingItem, TrainingStage } from '../training/job.ts'
-import { nameProblems, type Datasets } from './datasets.ts'
+import { nameProblems, type ValidatedData } from './datasets.ts'
 import { manifestOf, type Failure, type FineTuningJob } from './job.ts'
 
 export type Verdict =
@@ -13,7 +13,7 @@ export type Verdict =
 export async function validate(
   { datasetId, onBadData, parameters }: Pick<FineTuningJob, 'datasetId' | 'onBadData' | 'parameters'>,
   folder: string,
-  datasets: Datasets,
+  datasets: ValidatedData,
 ): Promise<Verdict> {
   await mkdir(folder, { recursive: true, mode: 0o700 })
   const { items: pictures, leftOut } = await datasets.snapshot(datasetId, manifestOf(folder))

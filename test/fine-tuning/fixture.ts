@@ -1,6 +1,7 @@
 /** The services of datasets and jobs over one prepared storage for a test file, and a small dataset in it. */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { afterAll, beforeAll } from 'vitest'
 import { startDatasetService, type DatasetService } from '../../src/datasets/service.ts'
@@ -39,6 +40,9 @@ export interface Fixture {
   until(id: string, ...states: FineTuningState[]): Promise<FineTuningJob>
   eventsOf(id: string): Promise<FineTuningEvent[]>
 }
+
+/** How long a test waits for a state. */
+const patienceMs = 60_000
 
 /** Two steps of two pictures, as small as they come. */
 export const smallStage = {
@@ -148,25 +152,18 @@ export function useFineTuning(): Fixture {
       })
     },
     async until(id, ...states) {
-      for await (const _ of untilSettled(started(), id)) {
+      for (const end = Date.now() + patienceMs; Date.now() < end; await sleep(20)) {
         const job = await started().find(id)
         if (!job) throw new Error(`there is no job ${id}`)
         if (states.includes(job.state)) return job
         if (isFinal(job.state))
           throw new Error(`the job is ${job.state}: ${job.error?.message ?? 'no error'}`)
       }
-      throw new Error('unreachable')
+      throw new Error(`the job is ${(await started().find(id))?.state ?? 'gone'}`)
     },
     async eventsOf(id) {
       const { data } = await started().events(id, { limit: 100 })
-      return [...data].reverse()
+      return data.toReversed()
     },
   }
-}
-
-/** At once, and after every event. */
-async function* untilSettled(service: FineTuningService, id: string): AsyncGenerator<void> {
-  yield
-  for await (const _ of service.streamEvents(id, { signal: AbortSignal.timeout(90_000) })) yield
-  yield
 }
