@@ -4,10 +4,11 @@ import type { Backbone } from './backbones/backbone.ts'
 import { blockwiseParts, type BlockwiseGraphs, type RunPart } from './blockwise.ts'
 import type { MicroBatch } from './data/micro-batch.ts'
 import { gradientName, keyOfGradient } from './gradient-graphs.ts'
-import type { SessionNeeds, Tensor, TrainingHost, TrainingSession } from './host.ts'
+import type { Tensor, TrainingHost, TrainingSession } from './host.ts'
 import { tensorOf, type Tensors } from './tensors.ts'
 import { readAll } from './backbones/backbone.ts'
 import { parameterShapes } from '../models/parameters.ts'
+import type { TensorLocation } from '../weights/safetensors.ts'
 
 type Feeds = Readonly<Record<string, Tensor>>
 
@@ -74,24 +75,26 @@ async function openWhole(
   }
 }
 
+/**
+ * Trained weights are fed, so that one session serves all blocks. Frozen ones stay in their files, shared with whoever else reads
+ * them: then each block has sessions of its own.
+ */
 async function openBlockwise(
   backbone: Backbone,
   graphs: BlockwiseGraphs,
   host: Pick<TrainingHost, 'openSession'>,
 ): Promise<MicroStepper> {
-  const { entrance, block, exitStep, blockStep, entranceStep } = graphs
-  const needs: SessionNeeds = { weights: new Map(), buffers: 'returned' }
-  const sessions = new Map<Graph, TrainingSession>()
-  for (const part of [entrance, block, exitStep, blockStep, entranceStep])
-    if (Object.keys(part.outputs).length > 0) sessions.set(part, await host.openSession(part, needs))
-  const shapes = new Map([...sessions.keys()].map((part) => [part, parameterShapes(part)]))
-  // One session serves all blocks, so that a frozen weight cannot be the session's own: they are fed, from memory.
-  const frozen = await readAll(await backbone.frozen(wholeOf(backbone)))
+  const locations = await backbone.frozen(wholeOf(backbone))
+  // In float16 the parts take float32 and narrow it themselves.
+  const inFiles = [...locations.values()].every(({ dtype }) => dtype === 'F32')
+  const frozen = inFiles ? new Map<string, Float32Array>() : await readAll(locations)
+  const sessions = new PartSessions(host, inFiles ? locations : new Map())
   return {
     async *run(batch, { weights, gradients, lossScale }) {
       const feeds = { ...batch.feeds, loss_scale: scalar(lossScale) }
       const runPart: RunPart<Floats> = async (part, given, prefix) => {
-        const own = Array.from(shapes.get(part)!, ([name, dims]): [string, Tensor] => {
+        const { session, fed } = await sessions.of(part, prefix)
+        const own = Array.from(fed, ([name, dims]): [string, Tensor] => {
           const data = weights.get(prefix + name) ?? frozen.get(prefix + name)
           if (data === undefined)
             throw new RangeError(`${prefix}${name}: expected a weight, got no such tensor`)
@@ -103,9 +106,7 @@ async function openBlockwise(
           const buffer = key === undefined ? undefined : gradients.get(prefix + key)
           return buffer ? [[name, buffer]] : []
         })
-        const outputs = await sessions
-          .get(part)!
-          .run({ ...given, ...Object.fromEntries(own) }, Object.fromEntries(into))
+        const outputs = await session.run({ ...given, ...Object.fromEntries(own) }, Object.fromEntries(into))
         return Object.fromEntries(
           Object.entries(outputs).map(([name, output]) => [name, { dtype: 'float32', ...output }]),
         )
@@ -113,9 +114,47 @@ async function openBlockwise(
       const { terms } = yield* blockwiseParts<Floats>(graphs, feeds as Record<string, Floats>, runPart)
       return { loss: terms['loss']!.data[0]! }
     },
-    async close() {
-      for (const session of sessions.values()) await session.close()
-    },
+    close: () => sessions.close(),
+  }
+}
+
+interface PartSession {
+  readonly session: TrainingSession
+  /** Shapes of the parameters that are fed. */
+  readonly fed: ReadonlyMap<string, readonly number[]>
+}
+
+/** Opened when they are first needed. */
+class PartSessions {
+  readonly #host: Pick<TrainingHost, 'openSession'>
+  readonly #files: ReadonlyMap<string, TensorLocation>
+  readonly #open = new Map<string, PartSession>()
+
+  constructor(host: Pick<TrainingHost, 'openSession'>, files: ReadonlyMap<string, TensorLocation>) {
+    this.#host = host
+    this.#files = files
+  }
+
+  /** @param prefix what the keys of the part's parameters begin with */
+  async of(part: Graph, prefix: string): Promise<PartSession> {
+    const shapes = [...parameterShapes(part)]
+    const weights = new Map(
+      shapes.flatMap(([name]) => {
+        const location = this.#files.get(prefix + name)
+        return location ? [[name, location] as const] : []
+      }),
+    )
+    const key = weights.size > 0 ? `${part.name} ${prefix}` : part.name
+    const known = this.#open.get(key)
+    if (known) return known
+    const session = await this.#host.openSession(part, { weights, buffers: 'returned' })
+    const opened = { session, fed: new Map(shapes.filter(([name]) => !weights.has(name))) }
+    this.#open.set(key, opened)
+    return opened
+  }
+
+  async close(): Promise<void> {
+    for (const { session } of this.#open.values()) await session.close()
   }
 }
 
