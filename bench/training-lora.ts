@@ -23,14 +23,13 @@ import {
 } from '../src/training/lora.ts'
 import { updateAverage } from '../src/training/moving-average.ts'
 import type { Tensors } from '../src/training/tensors.ts'
-import { openSafetensors, readFloats, type TensorLocation } from '../src/weights/safetensors.ts'
+import { openSafetensors, type TensorLocation } from '../src/weights/safetensors.ts'
 import { writeSafetensors, type TensorSource } from '../src/weights/safetensors-writer.ts'
 import { forgetPeak, readMemory, readPeakBytes } from './model/memory.ts'
 import type { Benchmark } from './report.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 
-const arrangements = ['whole', 'blocks', 'blocks-mapped'] as const
-type Arrangement = (typeof arrangements)[number]
+const arrangements = ['whole', 'blocks'] as const
 
 type Options = Readonly<{ arrangement: string; packed: boolean }> &
   Readonly<Record<'depth' | 'side' | 'batch' | 'rank' | 'rounds' | 'threads', number>>
@@ -74,14 +73,15 @@ export const trainingLora: Benchmark<Options> = {
     const before = readMemory()
     forgetPeak()
     const startedMs = performance.now()
-    const compute = await openStep(arrangement as Arrangement, {
+    const given = {
       config,
       process,
       adapter,
       base,
       trainee,
       options,
-    })
+    }
+    const compute = await (arrangement === 'whole' ? openWhole(given) : openBlockwise(given))
     const openMs = performance.now() - startedMs
     const feeds = batchOf(config, batch, side)
     const [gradientMs, optimiserMs]: [number[], number[]] = [[], []]
@@ -180,9 +180,6 @@ interface Step {
   close(): Promise<void>
 }
 
-const openStep = (arrangement: Arrangement, given: StepOptions): Promise<Step> =>
-  arrangement === 'whole' ? openWhole(given) : openBlockwise(given, arrangement)
-
 async function openWhole({ config, process, adapter, base, trainee, options }: StepOptions): Promise<Step> {
   const model = withLora(pixart(config, 'train'), adapter)
   const graph = stepOf(noiseLossOf(model, process, { kind: 'variational' }), { trainable: isLoraKey })
@@ -195,45 +192,36 @@ async function openWhole({ config, process, adapter, base, trainee, options }: S
   }
 }
 
-async function openBlockwise(
-  { config, process, adapter, base, trainee, options }: StepOptions,
-  arrangement: Exclude<Arrangement, 'whole'>,
-): Promise<Step> {
+/** A block's sessions are its own, since its frozen weights are. */
+async function openBlockwise({
+  config,
+  process,
+  adapter,
+  base,
+  trainee,
+  options,
+}: StepOptions): Promise<Step> {
   const prefixes = Array.from({ length: config.layers }, (_, layer) => `transformer_blocks.${layer}.`)
   const adapt = (part: Graph): Graph =>
     withLora(part, adapter, part.name === 'pixart_block' ? { prefixes } : {})
   const graphs = blockwiseGraphs(config, process, { kind: 'variational', trainable: isLoraKey, adapt })
-  const frozen = new Map<string, Floats>()
-  if (arrangement === 'blocks')
-    for (const [key, location] of base)
-      frozen.set(key, float32(await readFloats(location), ...location.shape))
   const sessions = new Map<string, Session>()
   const sessionOf = async (part: Graph, prefix: string): Promise<Session> => {
-    const key = arrangement === 'blocks' ? part.name : `${part.name} ${prefix}`
+    const key = `${part.name} ${prefix}`
     const known = sessions.get(key)
     if (known) return known
-    const files = new Map(
-      [...base]
-        .filter(([name]) => name.startsWith(prefix))
-        .map(([name, at]) => [name.slice(prefix.length), at]),
-    )
-    const session = await Session.open(
-      part,
-      arrangement === 'blocks' ? 'inputs' : partlyFed(part, files),
-      options,
-    )
+    const own = [...base].filter(([name]) => name.startsWith(prefix))
+    const files = new Map(own.map(([name, location]) => [name.slice(prefix.length), location]))
+    const session = await Session.open(part, partlyFed(part, files), options)
     sessions.set(key, session)
     return session
   }
   const run: RunPart<Floats> = async (part, given, prefix) => {
     const session = await sessionOf(part, prefix)
-    const names = new Set(session.graph.inputs.map(({ name }) => name))
-    const own = part.parameters
-      .filter(({ name }) => names.has(name))
-      .map(({ name }): [string, Floats] => [
-        name,
-        trainee.weights.get(prefix + name) ?? frozen.get(prefix + name)!,
-      ])
+    const own = part.parameters.flatMap(({ name }): [string, Floats][] => {
+      const tensor = trainee.weights.get(prefix + name)
+      return tensor ? [[name, tensor]] : []
+    })
     const into = Object.fromEntries(
       part.parameters.flatMap(({ name }): [string, Float32Array][] => {
         const buffer = trainee.gradients.get(prefix + name)
