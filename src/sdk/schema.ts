@@ -1577,13 +1577,18 @@ export interface components {
             /** @description By `ATELIER_COST_PER_DEVICE_HOUR`, in whatever that is in; `null` where nothing is set. */
             cost: number | null;
         };
+        /** @description What was used, work that was lost and done again included. */
         FineTuningMeasuredUse: {
+            device_hours: number;
+            energy_kwh: number;
+            co2_grams: number;
+            cost: number | null;
             /**
              * @description The machine's own meters, or `ATELIER_DEVICE_WATTS`.
              * @enum {string|null}
              */
             energy_source: "rapl" | "nvidia-smi" | "configured" | null;
-        } & components["schemas"]["FineTuningUse"];
+        };
         /** @description What a job would be. As a body for `POST /v1/fine_tuning/jobs`, its fields up to `held_out_share` say the same again. */
         FineTuningPlan: {
             /** @constant */

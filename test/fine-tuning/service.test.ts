@@ -217,6 +217,7 @@ describe('a server', () => {
     rmSync(jobFolder(id), { recursive: true })
     await fixture.start(pool)
     await fixture.until(id, 'succeeded')
+    expect(existsSync(join(jobFolder(id), 'manifest.jsonl'))).toBe(true)
   })
 
   test('removes folders that no row knows', async () => {
