@@ -3,6 +3,7 @@ import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
+import type { FinetuneOptions } from './commands/finetune.ts'
 import type { QuantizeOptions } from './commands/model/quantize.ts'
 import type { SynthOptions } from './commands/model/synth.ts'
 import { ConfigError, describeSettings, readConfig } from './config.ts'
@@ -57,6 +58,17 @@ program
   .action(async (folder: string, options: { out?: string }) => {
     const { parity } = await import('./commands/parity.ts')
     process.exitCode = await parity(readConfig(process.env), folder, options)
+  })
+
+program
+  .command('finetune')
+  .description('run a fine-tuning job without the server, or go on with one that was interrupted')
+  .argument('<job>', 'what POST /v1/fine_tuning/jobs takes, as a JSON file, with a folder for the dataset')
+  .option('--out <folder>', "the job's folder, for checkpoints and the result (default: the file's name)")
+  .option('--dry-run', 'tell what the job would be and take, and write nothing')
+  .action(async (file: string, options: FinetuneOptions) => {
+    const { finetune } = await import('./commands/finetune.ts')
+    process.exitCode = await finetune(readConfig(process.env), file, options)
   })
 
 const model = program.command('model').description('make checkpoints and tell what they need')

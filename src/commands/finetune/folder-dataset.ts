@@ -1,0 +1,80 @@
+/** A folder of pictures as a job's dataset: read and checked where it lies, what is wrong with it told on the terminal. */
+import {
+  isLeftOut,
+  problemEffects,
+  type Problem,
+  type ProblemCode,
+  type ProblemEffect,
+} from '../../datasets/problems.ts'
+import { readFolder, type CheckedItem } from '../../datasets/scan.ts'
+import type { ValidatedData } from '../../fine-tuning/datasets.ts'
+import { writeManifest } from '../../training/data/manifest.ts'
+import type { TrainingItem } from '../../training/job.ts'
+
+/** Problems beyond so many are counted and not told one by one. */
+const toldProblems = 20
+
+export class FolderDataset implements ValidatedData {
+  readonly #folder: string
+  readonly #tell: (line: string) => void
+  readonly #problems: Problem[] = []
+
+  constructor(folder: string, tell: (line: string) => void) {
+    this.#folder = folder
+    this.#tell = tell
+  }
+
+  /** @throws {DatasetError} when the folder as a whole is not usable */
+  async snapshot(_id: string, file: string): Promise<{ readonly items: number; readonly leftOut: number }> {
+    const items = await writeManifest(file, this.#read())
+    return { items, leftOut: this.#leftOut().length }
+  }
+
+  async problems() {
+    return { data: this.#leftOut() }
+  }
+
+  /** How many pictures there are, without writing anything. @throws {DatasetError} */
+  async count(): Promise<number> {
+    let items = 0
+    for await (const _ of this.#read()) items += 1
+    return items
+  }
+
+  async *#read(): AsyncGenerator<TrainingItem> {
+    this.#problems.length = 0
+    for await (const reading of readFolder(this.#folder)) {
+      switch (reading.kind) {
+        case 'progress':
+          break
+        case 'problem':
+          this.#note(reading.problem)
+          break
+        case 'item':
+          yield toTrainingItem(reading.item)
+      }
+    }
+    const more = this.#problems.length - toldProblems
+    if (more > 0) this.#tell(`and ${more} more problems`)
+  }
+
+  #note(problem: Problem): void {
+    this.#problems.push(problem)
+    if (this.#problems.length > toldProblems) return
+    this.#tell(`${problem.path}: ${effects[problemEffects[problem.code]]}: ${problem.message}`)
+  }
+
+  #leftOut(): readonly { readonly path: string; readonly code: ProblemCode; readonly effect: 'left_out' }[] {
+    return this.#problems.filter(isLeftOut).map(({ path, code }) => ({ path, code, effect: 'left_out' }))
+  }
+}
+
+const effects: Readonly<Record<ProblemEffect, string>> = {
+  left_out: 'left out',
+  kept: 'used without that',
+}
+
+const toTrainingItem = (item: CheckedItem): TrainingItem => {
+  const { id, file, sha256, width, height, captions, label, aestheticScore } = item
+  return { id, file, sha256, width, height, captions, label, aestheticScore }
+}
