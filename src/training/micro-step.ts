@@ -137,6 +137,9 @@ class PartSessions {
 
   /** @param prefix what the keys of the part's parameters begin with */
   async of(part: Graph, prefix: string): Promise<PartSession> {
+    const key = this.#files.size > 0 ? `${part.name} ${prefix}` : part.name
+    const known = this.#open.get(key)
+    if (known) return known
     const shapes = [...parameterShapes(part)]
     const weights = new Map(
       shapes.flatMap(([name]) => {
@@ -144,9 +147,6 @@ class PartSessions {
         return location ? [[name, location] as const] : []
       }),
     )
-    const key = weights.size > 0 ? `${part.name} ${prefix}` : part.name
-    const known = this.#open.get(key)
-    if (known) return known
     const session = await this.#host.openSession(part, { weights, buffers: 'returned' })
     const opened = { session, fed: new Map(shapes.filter(([name]) => !weights.has(name))) }
     this.#open.set(key, opened)
