@@ -1,8 +1,7 @@
 /** The client's face of `/v1/generations`. */
 import type { Client } from 'openapi-fetch'
 import { expectSuccess, unwrap, withKey, withSignal, type RequestOptions } from './calls.ts'
-import { AtelierError } from './errors.ts'
-import { backoffMs, sleep } from './retry.ts'
+import { follow, type Patience } from './follow.ts'
 import type {
   operations,
   paths,
@@ -12,7 +11,6 @@ import type {
   SchemaGenerationEvent,
   SchemaGenerationList,
 } from './schema.ts'
-import { readMessages } from './server-sent-events.ts'
 
 export interface CreateOptions extends RequestOptions {
   /** With a key (a UUID, new for each generation wanted) a broken connection is tried again, and nothing is made twice. */
@@ -51,12 +49,6 @@ export interface Generations {
   events(id: string, options?: EventsOptions): AsyncGenerator<SchemaGenerationEvent, void, undefined>
   /** The generation once it has ended, in whichever way. @throws {AtelierError} */
   wait(id: string, options?: RequestOptions): Promise<SchemaGeneration>
-}
-
-interface Patience {
-  /** Attempts after the first, anew after every event. */
-  readonly maxRetries: number
-  readonly maxDelayMs: number
 }
 
 export function createGenerations(raw: Client<paths, 'application/json'>, patience: Patience): Generations {
@@ -100,7 +92,10 @@ export function createGenerations(raw: Client<paths, 'application/json'>, patien
         const init = { params: { path: { id }, header }, parseAs: 'stream' as const, ...withSignal(signal) }
         return expectSuccess(raw.GET('/v1/generations/{id}/events', init), signal)
       }
-      return follow(connect, afterEventId, signal, patience)
+      return follow<SchemaGenerationEvent>(
+        { connect, after: afterEventId, idOf: (event) => event.id, isFinal, signal },
+        patience,
+      )
     },
     async wait(id, options = {}) {
       for await (const event of generations.events(id, options)) if (isFinal(event)) return event.generation
@@ -108,38 +103,6 @@ export function createGenerations(raw: Client<paths, 'application/json'>, patien
     },
   }
   return generations
-}
-
-async function* follow(
-  connect: (lastEventId: number | undefined) => Promise<Response>,
-  afterEventId: number | undefined,
-  signal: AbortSignal | undefined,
-  { maxRetries, maxDelayMs }: Patience,
-): AsyncGenerator<SchemaGenerationEvent, void, undefined> {
-  let lastEventId = afterEventId
-  let failures = 0
-  for (;;) {
-    let cause: unknown
-    const { status, body } = await connect(lastEventId)
-    if (status === 204 || body === null) return
-    try {
-      for await (const { data } of readMessages(body)) {
-        const event = JSON.parse(data) as SchemaGenerationEvent
-        lastEventId = event.id
-        failures = 0
-        yield event
-        if (isFinal(event)) return
-      }
-    } catch (error) {
-      if (signal?.aborted) throw signal.reason
-      cause = error
-    }
-    if (failures === maxRetries) {
-      const message = 'the events broke off, and so did every attempt to go on with them'
-      throw new AtelierError(message, { code: 'connection_failed', cause })
-    }
-    await sleep(backoffMs(failures++, maxDelayMs, Math.random()), signal)
-  }
 }
 
 function isFinal(event: SchemaGenerationEvent): event is SchemaFinalEvent {

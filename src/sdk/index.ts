@@ -10,15 +10,23 @@
  *
  *     const { id } = await atelier.datasets.upload(await openAsBlob('pets.zip'), { name: 'pets' })
  *     const { state, counts } = await atelier.datasets.wait(id)
+ *
+ *     const { jobs, checkpoints } = atelier.fineTuning
+ *     const job = await jobs.create({ model: 'tiny', dataset: id, stages: [{ kind: 'aesthetic' }], suffix: 'pets' })
+ *     await jobs.waitFor(job.id)
+ *     const [newest] = await Array.fromAsync(checkpoints.list(job.id))
+ *     await checkpoints.deploy(job.id, newest.id)
  */
 import createClient, { type Client } from 'openapi-fetch'
 import { expectSuccess, unwrap, withKey, withSignal, type RequestOptions } from './calls.ts'
 import { createDatasets, type Datasets } from './datasets.ts'
+import { createDeployments, createFineTuning, type DeploymentCalls, type FineTuning } from './fine-tuning.ts'
 import { createGenerations, type Generations } from './generations.ts'
 import { readImageStream, type ImageStreamEvent } from './image-stream.ts'
 import { retryingFetch } from './retry.ts'
 import type {
   paths,
+  SchemaDeployment,
   SchemaGeneratedImages,
   SchemaGenerateImagesRequest,
   SchemaImage,
@@ -36,6 +44,7 @@ export type {
   UploadRequest,
 } from './datasets.ts'
 export { AtelierError, type AtelierErrorCode } from './errors.ts'
+export type { DeploymentCalls, FineTuning, KeyedOptions } from './fine-tuning.ts'
 export type { CreateOptions, EventsOptions, Generations, ListFilters } from './generations.ts'
 export type { ImageStreamEvent } from './image-stream.ts'
 export type * from './schema.ts'
@@ -89,11 +98,17 @@ export interface Atelier {
   }
   readonly generations: Generations
   readonly datasets: Datasets
+  readonly fineTuning: FineTuning
+  readonly deployments: DeploymentCalls
   readonly models: {
     /** @throws {AtelierError} */
     list(options?: RequestOptions): Promise<SchemaModelList>
     /** @throws {AtelierError} */
     retrieve(id: string, options?: RequestOptions): Promise<SchemaModel>
+    /** Serves again what served before the live deployment. @throws {AtelierError} */
+    rollback(id: string, options?: RequestOptions): Promise<SchemaModel>
+    /** Takes back all that was deployed under the name; resolves to what served until now. @throws {AtelierError} */
+    withdraw(id: string, options?: RequestOptions): Promise<SchemaDeployment>
   }
   /** The typed client underneath, for every other operation of the contract; it retries, and returns errors unthrown. */
   readonly raw: Client<paths, 'application/json'>
@@ -139,12 +154,22 @@ export function createAtelier(options: AtelierOptions): Atelier {
     },
     generations: createGenerations(raw, { maxRetries, maxDelayMs }),
     datasets: createDatasets(raw, { fetch }),
+    fineTuning: createFineTuning(raw, { maxRetries, maxDelayMs }),
+    deployments: createDeployments(raw),
     models: {
       list({ signal } = {}) {
         return unwrap(raw.GET('/v1/models', withSignal(signal)), signal)
       },
       retrieve(id, { signal } = {}) {
         return unwrap(raw.GET('/v1/models/{id}', { params: { path: { id } }, ...withSignal(signal) }), signal)
+      },
+      rollback(id, { signal } = {}) {
+        const init = { params: { path: { id } }, ...withSignal(signal) }
+        return unwrap(raw.POST('/v1/models/{id}/rollback', init), signal)
+      },
+      withdraw(id, { signal } = {}) {
+        const init = { params: { path: { id } }, ...withSignal(signal) }
+        return unwrap(raw.POST('/v1/models/{id}/withdraw', init), signal)
       },
     },
     raw,
