@@ -13,6 +13,9 @@ export interface Helper {
   send(message: TrainingParentMessage): void
 }
 
+/** With each round, so that who was slow for a while is tried again. */
+const fading = 0.98
+
 interface Relayed<H> {
   readonly job: TrainingJob
   readonly home: H
@@ -23,6 +26,13 @@ interface Relayed<H> {
   readonly unable: Set<H>
   /** What the home has heard. */
   free: Peers['free']
+  /** When the home last began a micro-batch of this round, and how long its last one took. */
+  keptAtMs: number | undefined
+  homeMs: number
+  /** How long each helper's last order took, but for its first, which opens what it needs. */
+  readonly helperMs: Map<H, number>
+  /** Those that have done one. */
+  readonly warm: Set<H>
 }
 
 interface Taken<H> {
@@ -30,22 +40,41 @@ interface Taken<H> {
   readonly order: MicroBatchOrder
   /** Of the job as it was begun then: another home counts its rounds anew. */
   readonly of: Relayed<H>
+  readonly sinceMs: number
 }
 
 export class Assistance<H extends Helper> {
   readonly #devices: readonly H[]
   readonly #onNote: (device: H, message: string) => void
+  readonly #now: () => number
   readonly #jobs = new Map<string, Relayed<H>>()
   /** What each helper is at. */
   readonly #atWork = new Map<H, Taken<H>>()
 
-  constructor(devices: readonly H[], onNote: (device: H, message: string) => void) {
+  /** @param now a clock in milliseconds */
+  constructor(
+    devices: readonly H[],
+    onNote: (device: H, message: string) => void,
+    now = (): number => performance.now(),
+  ) {
     this.#devices = devices
     this.#onNote = onNote
+    this.#now = now
   }
 
   begin(job: TrainingJob, home: H): void {
-    this.#jobs.set(job.id, { job, home, round: 0, open: [], unable: new Set(), free: 'someone' })
+    this.#jobs.set(job.id, {
+      job,
+      home,
+      round: 0,
+      open: [],
+      unable: new Set(),
+      free: 'someone',
+      keptAtMs: undefined,
+      homeMs: Infinity,
+      helperMs: new Map(),
+      warm: new Set(),
+    })
   }
 
   /** The job has ended, or its home is gone. */
@@ -61,10 +90,12 @@ export class Assistance<H extends Helper> {
         if (relayed?.home !== device) return
         relayed.round = message.round
         relayed.open = [...message.orders]
+        relayed.keptAtMs = undefined
+        for (const [helper, ms] of relayed.helperMs) relayed.helperMs.set(helper, fading * ms)
         return this.distribute()
       case 'kept':
-        if (relayed?.home === device && relayed.round === message.round)
-          relayed.open = relayed.open.filter(({ microBatch }) => microBatch !== message.microBatch)
+      case 'awaited':
+        if (relayed?.home === device && relayed.round === message.round) this.#cameTo(relayed, message)
         return
       case 'assisted':
         this.#ended(
@@ -89,13 +120,13 @@ export class Assistance<H extends Helper> {
     for (const device of this.#devices) {
       if (this.#atWork.has(device)) continue
       const relayed = [...this.#jobs.values()]
-        .filter((one) => one.open.length > 0 && couldHelp(device, one))
+        .filter((one) => couldHelp(device, one) && isWorthIt(device, one))
         .toSorted((a, b) => b.open.length - a.open.length)[0]
       const order = relayed?.open.pop()
       if (!relayed || !order) continue
       const { job, round, home } = relayed
       const key = { job: job.id, round, microBatch: order.microBatch }
-      this.#atWork.set(device, { key, order, of: relayed })
+      this.#atWork.set(device, { key, order, of: relayed, sinceMs: this.#now() })
       this.#tell(home, key, { kind: 'taken' })
       device.send({ type: 'assist', job, round, order })
     }
@@ -108,14 +139,25 @@ export class Assistance<H extends Helper> {
     relayed.home.send({ type: 'helpers', job: relayed.job.id, free })
   }
 
+  /** The home has ended the one before, if it computed that itself. */
+  #cameTo(relayed: Relayed<H>, { type, microBatch }: OrderMessage & { readonly microBatch: number }): void {
+    relayed.open = relayed.open.filter((order) => order.microBatch !== microBatch)
+    const nowMs = this.#now()
+    if (relayed.keptAtMs !== undefined) relayed.homeMs = nowMs - relayed.keptAtMs
+    relayed.keptAtMs = type === 'kept' ? nowMs : undefined
+  }
+
   #ended(device: H, key: OrderKey, result: AssistanceResult): void {
     const taken = this.#atWork.get(device)
-    if (!taken || taken.key.microBatch !== key.microBatch || taken.key.round !== key.round) return
+    if (!taken || taken.key.microBatch !== key.microBatch || taken.key.round !== key.round)
+      return forget(result)
     switch (result.kind) {
       case 'done':
         this.#atWork.delete(device)
+        if (taken.of.warm.has(device)) taken.of.helperMs.set(device, this.#now() - taken.sinceMs)
+        taken.of.warm.add(device)
         if (this.#isWanted(taken)) this.#tell(taken.of.home, key, result)
-        else rm(result.file, { force: true }).catch(() => undefined)
+        else forget(result)
         return
       case 'declined':
         return this.#reopen(device, taken, `${device.name} has requests to serve`)
@@ -147,3 +189,12 @@ export class Assistance<H extends Helper> {
 
 const couldHelp = <H extends Helper>(device: H, { home, unable }: Relayed<H>): boolean =>
   device.isFree && device !== home && !unable.has(device)
+
+/** Whether the home would take longer for all that is open than this device for one: else the home would only wait for it. */
+const isWorthIt = <H extends Helper>(device: H, { open, homeMs, helperMs }: Relayed<H>): boolean =>
+  open.length > 0 && (helperMs.get(device) ?? 0) <= open.length * homeMs
+
+/** Nobody waits for it any more. */
+function forget(result: AssistanceResult): void {
+  if (result.kind === 'done') rm(result.file, { force: true }).catch(() => undefined)
+}

@@ -9,7 +9,7 @@ import type {
 } from './training-protocol.ts'
 
 /** Of the talks: what a device's process says that concerns other devices as well. */
-export type OrderMessage = Extract<TrainingChildMessage, { type: 'offer' | 'kept' | 'assisted' }>
+export type OrderMessage = Extract<TrainingChildMessage, { type: 'offer' | 'kept' | 'awaited' | 'assisted' }>
 
 export interface JobHandlers {
   /** Devices that could help. */
@@ -47,10 +47,6 @@ export class DeviceTalks {
   /** Jobs that are at home there, waiting or at work. */
   get jobs(): number {
     return this.#jobs.size
-  }
-
-  isHomeOf(job: string): boolean {
-    return this.#jobs.has(job)
   }
 
   /** @throws what `end` was given, when the process dies; {@link EngineError} training_failed with what the trainer said */
@@ -116,6 +112,7 @@ export class DeviceTalks {
       }
       case 'offer':
       case 'kept':
+      case 'awaited':
       case 'assisted':
         return this.#onOrder(message)
     }

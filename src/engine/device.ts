@@ -235,15 +235,26 @@ export class Device {
     this.#prepared.set(model.name, model.folder)
   }
 
-  /** What was prepared takes its name over; requests that are sent from now on find it. A process that has not prepared it does now. */
+  /**
+   * What was prepared takes its name over; requests that are sent from now on find it. A process that has not prepared it does now;
+   * where it cannot, the operator hears of it and the device serves the other models.
+   */
   async putLive({ name, folder }: ModelFolder): Promise<void> {
     if (this.#state.kind !== 'ready') return
-    if (this.#prepared.get(name) !== folder) await this.prepare({ name, folder })
-    this.#prepared.delete(name)
-    this.#served.set(name, folder)
-    const done = this.errand({ kind: 'put-live', name })
-    this.#listeners.onFree()
-    await done
+    try {
+      if (this.#prepared.get(name) !== folder) await this.prepare({ name, folder })
+      this.#prepared.delete(name)
+      this.#served.set(name, folder)
+      const done = this.errand({ kind: 'put-live', name })
+      this.#listeners.onFree()
+      await done
+    } catch (error) {
+      // One that died opens it when it starts again.
+      if (error instanceof DeviceDied) return
+      const reason = error instanceof Error ? error.message : String(error)
+      const message = `it does not serve ${name}: ${reason}`
+      this.#listeners.onEvent({ kind: 'note', device: this.name, message })
+    }
   }
 
   /** What was prepared is not wanted after all. */
@@ -340,7 +351,9 @@ export class Device {
           models: message.models,
         })
         this.#listeners.onFree()
-        this.#catchUp()
+        // What changed while the process was starting.
+        for (const [name, folder] of this.#folders)
+          if (this.#served.get(name) !== folder) void this.putLive({ name, folder })
         return
       case 'models':
         this.#models = message.models
@@ -359,21 +372,10 @@ export class Device {
       case 'training':
       case 'offer':
       case 'kept':
+      case 'awaited':
       case 'assisted':
       case 'errand-ended':
         this.#talks.hear(message)
-    }
-  }
-
-  /** What changed while the process was starting. */
-  #catchUp(): void {
-    const late = [...this.#folders].filter(([name, folder]) => this.#served.get(name) !== folder)
-    for (const [name, folder] of late) {
-      this.putLive({ name, folder }).catch((error: unknown) => {
-        const reason = error instanceof Error ? error.message : String(error)
-        const message = `it could not open ${name}: ${reason}`
-        this.#listeners.onEvent({ kind: 'note', device: this.name, message })
-      })
     }
   }
 

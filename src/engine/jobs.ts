@@ -81,7 +81,7 @@ export class Jobs {
     this.#waiting = key
     this.#options.background.add({
       kind: 'assistance',
-      name: job.id,
+      name: nameOf(key),
       units: this.#compute(job, key, order),
     })
   }
@@ -89,14 +89,15 @@ export class Jobs {
   /** A request came: what is not begun may be done sooner by another device. */
   giveWay(): void {
     if (!this.#waiting) return
-    this.#options.background.takeBack('assistance', this.#waiting.job)
+    this.#options.background.takeBack('assistance', nameOf(this.#waiting))
     this.#assisted(this.#waiting, { kind: 'declined' })
     this.#waiting = undefined
   }
 
+  /** The job is over: what was opened to help it is closed, after what is at work. */
   dismiss(job: string): void {
-    if (this.#helping.has(job))
-      this.#options.background.add({ kind: 'assistance', name: `the end of ${job}`, units: this.#leave(job) })
+    if (this.#waiting?.job === job) this.giveWay()
+    this.#options.background.add({ kind: 'assistance', name: `the end of ${job}`, units: this.#leave(job) })
   }
 
   async *#run(job: TrainingJob, home: Home, peers: Orders | undefined): AsyncGenerator<TrainingUnit, void> {
@@ -120,8 +121,12 @@ export class Jobs {
       end = { kind: 'failed', message: messageOf(error) }
     } finally {
       this.#homes.delete(job.id)
-      await sessions.closeAll()
-      await rm(join(job.folder, ordersFolder), { recursive: true, force: true })
+      try {
+        await sessions.closeAll()
+        await rm(join(job.folder, ordersFolder), { recursive: true, force: true })
+      } catch (error) {
+        end = { kind: 'failed', message: messageOf(error) }
+      }
       this.#news(job.id, end)
     }
   }
@@ -179,5 +184,7 @@ export class Jobs {
 
 /** In a job's folder: gradients that other devices computed, each until its step is taken. */
 const ordersFolder = 'orders'
+
+const nameOf = ({ job, round, microBatch }: OrderKey): string => `${job}, ${round}, ${microBatch}`
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -41,6 +41,7 @@ export class Orders implements Peers {
       return 'open'
     }
     taken.isAwaited = true
+    this.#tell({ type: 'awaited', job: this.#job, round: this.#round, microBatch })
     return taken.promise
   }
 

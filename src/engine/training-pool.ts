@@ -100,6 +100,7 @@ export function trainingPool(parts: TrainingPoolParts): TrainingPool {
     job: TrainingJob,
     { onEvent, onStart, pause, cancel }: TrainOptions,
   ): Promise<TrainingOutcome> {
+    let lastCheckpoint = ''
     const stop = AbortSignal.any([pause, cancel].filter((signal) => signal !== undefined))
     try {
       return await onSomeDevice(`the job ${job.id}`, stop, async (device, resetDeaths) => {
@@ -109,7 +110,11 @@ export function trainingPool(parts: TrainingPoolParts): TrainingPool {
             others: devices.length - 1,
             onBegun: () => onStart?.(device.name),
             onEvent(event) {
-              if (event.type === 'checkpoint') resetDeaths()
+              // A job that goes on begins with telling of the checkpoint that it goes on from.
+              if (event.type === 'checkpoint' && event.folder !== lastCheckpoint) {
+                lastCheckpoint = event.folder
+                resetDeaths()
+              }
               onEvent(event)
             },
             pause,
@@ -151,7 +156,7 @@ export function trainingPool(parts: TrainingPoolParts): TrainingPool {
         await prepareEverywhere(model)
         folders.set(model.name, model.folder)
         // One that dies meanwhile opens it when it starts again.
-        await Promise.allSettled(devices.map((device) => device.putLive(model)))
+        await Promise.all(devices.map((device) => device.putLive(model)))
         return modelOf(model.name)
       }),
     withdraw: (name) =>

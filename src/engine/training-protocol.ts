@@ -73,6 +73,8 @@ export type TrainingChildMessage =
     }
   /** The home computes this one itself. */
   | ({ readonly type: 'kept' } & OrderKey)
+  /** The home has come to this one, which another device has taken. */
+  | ({ readonly type: 'awaited' } & OrderKey)
   | ({ readonly type: 'assisted' } & OrderKey & { readonly result: AssistanceResult })
   | { readonly type: 'errand-ended'; readonly id: string; readonly error?: string }
 

@@ -30,10 +30,14 @@ class Machine implements Helper {
 }
 
 /** A home whose messages arrive when `deliver` is called, as between two units of work. */
-function scene(helpers: number) {
+function scene(helpers: number, clock = { nowMs: 0 }) {
   const home = new Machine('home', false)
   const others = Array.from({ length: helpers }, (_, index) => new Machine(`helper ${index}`, true))
-  const assistance = new Assistance([home, ...others], () => undefined)
+  const assistance = new Assistance(
+    [home, ...others],
+    () => undefined,
+    () => clock.nowMs,
+  )
   const orders = new Orders(job.id, (message) => {
     if (message.type !== 'training' && message.type !== 'errand-ended') assistance.hear(home, message)
   })
@@ -94,6 +98,51 @@ test('a home hears when nobody could help any more, and when somebody can again'
   others[0]!.isFree = true
   assistance.distribute()
   expect(told()).toBe('someone')
+})
+
+test('a helper that is slower than the home is for all that is left of a step is left out of its end', () => {
+  const clock = { nowMs: 0 }
+  const { others, orders, deliver, answer } = scene(1, clock)
+  const [helper] = others as [Machine]
+  const takenOf = (step: number) => {
+    orders.offer(ordersOf(step, 8))
+    deliver()
+    let taken = 0
+    // The home takes 10 ms for one, the helper 35.
+    for (let microBatch = 0, helperSinceMs = clock.nowMs; microBatch < 8; microBatch++) {
+      if (orders.take(microBatch) !== 'open') break
+      clock.nowMs += 10
+      if (helper.assists.length === 0 || clock.nowMs < helperSinceMs + 35) continue
+      answer(helper, 'done')
+      helperSinceMs = clock.nowMs
+      taken += 1
+      deliver()
+    }
+    if (helper.assists.length > 0) answer(helper, 'done')
+    return taken
+  }
+  takenOf(1)
+  takenOf(2)
+  // After 40 ms three are open, for which the home needs 30 ms and the helper 40 for one.
+  expect(takenOf(3)).toBe(1)
+  expect(helper.assists).toEqual([])
+})
+
+test('of two micro-batches a helper takes one only while it is no slower than the home for both', () => {
+  const clock = { nowMs: 0 }
+  const { others, orders, deliver, answer } = scene(1, clock)
+  const [helper] = others as [Machine]
+  const tookPart = [35, 35, 35, 15, 15].map((helperMs, index) => {
+    orders.offer(ordersOf(index, 2))
+    deliver()
+    const isAtWork = helper.assists.length > 0
+    for (const microBatch of [0, 1]) if (orders.take(microBatch) === 'open') clock.nowMs += 10
+    clock.nowMs += helperMs - 10
+    if (isAtWork) answer(helper, 'done')
+    return isAtWork
+  })
+  // The first opens what it needs, and is not counted.
+  expect(tookPart).toEqual([true, true, false, false, false])
 })
 
 test('what a device that is gone had taken rejects for whoever waits for it', async () => {

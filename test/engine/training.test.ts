@@ -103,6 +103,8 @@ test('a home that is killed in the middle: the job goes on from its last checkpo
 
 test('a job under which three devices die without a checkpoint in between is failed', async () => {
   const job = again('poison')
+  const pause = new AbortController()
+  await pool.train(job, { onEvent: ({ type }) => type === 'step' && pause.abort(), pause: pause.signal })
   let home = ''
   const training = pool.train(job, {
     onStart: (device) => (home = device),
