@@ -112,8 +112,7 @@ export function startLora(adapter: Adapter, seed: number): Map<string, Float32Ar
   return new Map(
     [...loraShapes(adapter)].map(([key, [rows = 0, columns = 0]]) => {
       const values = new Float32Array(rows * columns)
-      if (key === loraKey(key.slice(0, -'.lora_A.weight'.length), 'A'))
-        fillUniform(values, 1 / Math.sqrt(columns), `${seed}/${key}`)
+      if (key.endsWith('.lora_A.weight')) fillUniform(values, 1 / Math.sqrt(columns), `${seed}/${key}`)
       return [key, values]
     }),
   )

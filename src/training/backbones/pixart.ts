@@ -62,7 +62,7 @@ export function pixartBackbone(options: BackboneOptions, current: Component | un
       ])
   const precise = (whole: Graph): Graph =>
     atPrecision(whole, stage.precision, { isMaster: (key) => trained.has(key) })
-  // Block by block every weight is fed, the frozen ones as well.
+  // Block by block weights are taken in float32, the frozen ones as well.
   const fed = (part: Graph): Graph => atPrecision(part, stage.precision, { isMaster: () => true })
   const wanted = { trainable, scaling } as const
   return {
