@@ -25,16 +25,24 @@ export function inTime(payload: Readable, patience: Patience): Readable {
 }
 
 async function* pieces(payload: Readable, { unit, ms }: Patience): AsyncGenerator<Buffer> {
-  const late = Promise.withResolvers<never>()
-  late.promise.catch(() => undefined)
   const arrived = unit === 'body' ? 'the body' : 'the next piece of the body'
-  const giveUp = () =>
-    late.reject(new ApiError('request_timeout', `expected ${arrived} within ${ms / 1000} seconds`))
-  const chunks = payload.iterator({ destroyOnReturn: false })
+  const late = new ApiError('request_timeout', `expected ${arrived} within ${ms / 1000} seconds`)
+  const chunks = payload.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>
+  let isLate = false
+  let breakOff = (): void => undefined
+  const giveUp = () => {
+    isLate = true
+    breakOff()
+  }
   let timer = setTimeout(giveUp, ms)
   try {
     for (;;) {
-      const next = (await Promise.race([chunks.next(), late.promise])) as IteratorResult<Buffer>
+      // A race against one promise for the whole body would keep every piece until its end.
+      const next = await new Promise<IteratorResult<Buffer>>((resolve, reject) => {
+        breakOff = () => reject(late)
+        if (isLate) breakOff()
+        else chunks.next().then(resolve, reject)
+      })
       if (next.done === true) return
       // While the bytes are used it is not the client that takes the time.
       if (unit === 'piece') clearTimeout(timer)
