@@ -81,6 +81,8 @@ export class Assistance<H extends Helper> {
   end(job: string): void {
     if (!this.#jobs.delete(job)) return
     for (const device of this.#devices) device.send({ type: 'dismiss', job })
+    // Its home may be free to help others.
+    this.distribute()
   }
 
   hear(device: H, message: OrderMessage): void {
