@@ -181,8 +181,11 @@ export class Intake {
     try {
       await this.#check(id, signal)
     } catch (error) {
-      // Deleted, or to be taken up at the next start.
-      if (signal.aborted) return
+      if (signal.aborted) {
+        // Deleted, or to be taken up at the next start.
+        if (this.#closing.signal.aborted) await store.handBack(id)
+        return
+      }
       const failure = failureOf(error)
       if (failure.code === 'server_failed') log.error({ err: error, datasetId: id }, 'cannot check a dataset')
       else log.info({ datasetId: id, failure }, 'dataset failed')

@@ -81,6 +81,14 @@ export class DatasetStore {
     })
   }
 
+  /** An attempt that ends because the server shuts down in order counts for nothing. */
+  async handBack(id: string): Promise<void> {
+    await this.#prisma.dataset.updateMany({
+      where: { id, state: 'validating', attempt: { gt: 0 } },
+      data: { attempt: { decrement: 1 } },
+    })
+  }
+
   async addItems(datasetId: string, items: readonly CheckedItem[], firstPosition: number): Promise<void> {
     await this.#prisma.datasetItem.createMany({
       data: items.map(({ file: _file, label, aestheticScore, captions, ...item }, index) => ({

@@ -97,6 +97,16 @@ test('a server that shuts down ends uploads, and goes on with checks at its next
   expect((await datasets.service.list()).data).toHaveLength(1)
 })
 
+test('a server that is started again and again in order is no cause for a dataset to fail', async () => {
+  await leave({ id: 'ds_d', state: 'validating' }, { upload: await archive() })
+  for (let starts = 0; starts < 5; starts++) {
+    await datasets.start()
+    await datasets.service.close()
+  }
+  await datasets.start()
+  expect(await datasets.settled('ds_d')).toMatchObject({ state: 'ready' })
+})
+
 function wholly(bytes: Buffer): PassThrough {
   const stream = new PassThrough()
   stream.end(bytes)
