@@ -87,7 +87,7 @@ async function plan(config: Config, wanted: WantedJob): Promise<number> {
       pictures,
       maxMicroStepMs,
       rates,
-      finished: [],
+      measured: [],
     })
     for (const line of planLines(parameters, job)) tell(line)
   } finally {

@@ -17,7 +17,7 @@ import type { Deployment as DeploymentRow } from '../storage/client/client.ts'
 import type { Prisma } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import { FineTuningError } from './errors.ts'
-import { newDeploymentId } from './job.ts'
+import { isDeploymentId, newDeploymentId } from './job.ts'
 import type { Page, PageOptions } from './reader.ts'
 
 export type Deployment = Omit<DeploymentRow, 'endedAt' | 'number'> & { readonly endedAt: Date | undefined }
@@ -245,7 +245,8 @@ export class Deployments {
     const folder = modelsOf(this.#options.dataDir)
     const known = new Set((await this.#rows.findMany({ select: { id: true } })).map(({ id }) => id))
     for (const name of existsSync(folder) ? await readdir(folder) : []) {
-      if (!known.has(name)) await rm(join(folder, name), { recursive: true, force: true })
+      if (isDeploymentId(name) && !known.has(name))
+        await rm(join(folder, name), { recursive: true, force: true })
     }
   }
 

@@ -76,6 +76,10 @@ const prefix = 'ftjob_'
 /** A job and its queue job share one UUID. */
 export const newJobId = (): string => `${prefix}${randomUUID().replaceAll('-', '')}`
 
+/** Folders of other names are not ours to remove. */
+export const isJobId = (name: string): boolean => /^ftjob_[0-9a-f]{32}$/.test(name)
+export const isDeploymentId = (name: string): boolean => /^dep_[0-9a-f]{32}$/.test(name)
+
 /** A checkpoint or sample that is made again, after a crash, is the same one. Steps count through all stages. */
 export const checkpointIdOf = (jobId: string, { step }: { readonly step: number }): string =>
   `ftckpt_${jobId.slice(prefix.length)}_${step}`

@@ -1,13 +1,12 @@
 /**
- * Pure: what a job will take, before it is run. Time comes from what serving measured of the same model, by a factor, or from what a
- * finished job measured itself; memory and disk from what the model's weights hold.
+ * Pure: what a job will take, before it is run. Time comes from what serving measured of the same model, by a factor, or from what an
+ * earlier job's steps took; memory and disk from what the model's weights hold.
  */
 import type { TrainingCosts } from '../engine/pool.ts'
 import { heldOutCount } from '../training/data/selection.ts'
 import { loraFootprint, type ModelFootprint } from '../training/footprint.ts'
-import type { TrainingStage } from '../training/job.ts'
+import type { TrainingMethod, TrainingStage } from '../training/job.ts'
 import { footprint as usageFootprint, type Footprint, type Rates } from './energy.ts'
-import type { FineTuningJob } from './job.ts'
 import { stepsOf, type JobParameters } from './specification.ts'
 
 export interface StagePlan {
@@ -17,7 +16,7 @@ export interface StagePlan {
   readonly microStepMs: number
   /** Steps alone. */
   readonly deviceMs: number
-  /** By a finished job of the same kind, or from the cost of serving. */
+  /** By a job of the same kind, or from the cost of serving. */
   readonly basis: 'measured' | 'estimated'
   readonly memory: MemoryPlan
   /** What the weights of a micro-step are moved to a device with memory of its own, and the gradients back. */
@@ -68,8 +67,16 @@ export interface PlanInput {
   readonly pictures: number
   readonly maxMicroStepMs: number
   readonly rates: Rates
-  /** Of the same model, newest first. */
-  readonly finished: readonly Pick<FineTuningJob, 'parameters' | 'reports'>[]
+  /** Of jobs on the same model, newest first. */
+  readonly measured: readonly MeasuredStage[]
+}
+
+/** What a stage's steps took. */
+export interface MeasuredStage {
+  readonly method: TrainingMethod['kind']
+  readonly stage: TrainingStage
+  /** Device time of one. */
+  readonly stepMs: number
 }
 
 /** A training step against the forward pass of serving, optimiser included; block by block computes each forward again. */
@@ -119,7 +126,7 @@ export function planJob(input: PlanInput): JobPlan {
 
 function planStage(stage: TrainingStage, index: number, input: PlanInput): StagePlan {
   const { maxMicroStepMs } = input
-  const measured = measuredMsPerPicture(stage, input)
+  const measured = measuredTime(stage, input)
   const rowMs = (rows: number) => measured?.(rows) ?? microStepTime(stage, rows, input)
   const microBatch =
     divisors(stage.batchSize)
@@ -163,20 +170,13 @@ const sameWork = (one: TrainingStage, other: TrainingStage): boolean =>
   one.trainTextEncoder === other.trainTextEncoder &&
   (one.kind === 'vae') === (other.kind === 'vae')
 
-/** @returns the time of so many rows by the newest finished stage of the same kind */
-function measuredMsPerPicture(
+/** @returns the time of so many rows by the newest stage of the same kind */
+function measuredTime(
   stage: TrainingStage,
-  { finished, parameters }: PlanInput,
+  { measured, parameters: { method } }: PlanInput,
 ): ((rows: number) => number) | undefined {
-  for (const job of finished) {
-    if (job.parameters.method.kind !== parameters.method.kind) continue
-    for (const report of job.reports) {
-      const trained = job.parameters.stages[report.stage]
-      if (trained && sameWork(stage, trained) && report.deviceMs > 0)
-        return (rows) => (rows * report.deviceMs) / (report.steps * trained.batchSize)
-    }
-  }
-  return undefined
+  const same = measured.find((one) => one.method === method.kind && sameWork(stage, one.stage))
+  return same && ((rows) => (rows * same.stepMs) / same.stage.batchSize)
 }
 
 const tokensOf = ({ resolution }: TrainingStage, { pixelsPerToken }: ModelFootprint): number =>

@@ -3,7 +3,8 @@ import type { Storage } from '../storage/storage.ts'
 import { FineTuningError } from './errors.ts'
 import { toEvent, type FineTuningEvent } from './events.ts'
 import { toJob, type FineTuningJob } from './job.ts'
-import { placeOf, type JobParameters } from './specification.ts'
+import type { MeasuredStage } from './plan.ts'
+import { overallStep, placeOf, type JobParameters } from './specification.ts'
 import { fineTuningStates, type FineTuningState } from './states.ts'
 
 export interface PageOptions {
@@ -66,6 +67,8 @@ export interface CheckpointRecord {
 }
 
 const defaultLimit = 20
+/** Jobs that a plan is measured by, and steps below which a stage tells nothing. */
+const [measuredJobs, leastMeasuredSteps] = [10, 3]
 const defaultMetrics = 1_000
 /** What one look at the table of events gives at most. */
 export const eventsAtOnce = 500
@@ -210,14 +213,34 @@ export class FineTuningReader {
     return { ...row, sizeBytes: Number(row.sizeBytes), metrics: metrics.get(row.step) }
   }
 
-  /** Of the newest jobs, those with finished stages: what they measured. */
-  async finishedJobs(model: string): Promise<readonly FineTuningJob[]> {
+  /** What steps of the newest jobs took, each stage by its median. */
+  async measuredStages(model: string): Promise<readonly MeasuredStage[]> {
     const rows = await this.#prisma.fineTuningJob.findMany({
-      where: { model, reports: { not: [] } },
+      where: { model, step: { gte: leastMeasuredSteps } },
       orderBy: { number: 'desc' },
-      take: 10,
+      take: measuredJobs,
     })
-    return rows.map(toJob)
+    const perJob = await Promise.all(
+      rows.map(async (row) => {
+        const { number, parameters } = toJob(row)
+        const ranges = parameters.stages.map(({ steps }, stage) => ({
+          stage,
+          first: overallStep(parameters, stage, 1),
+          last: overallStep(parameters, stage, steps),
+        }))
+        const medians = await this.#prisma.$queryRaw<{ stage: number; stepMs: number }[]>`
+          SELECT range."stage", percentile_cont(0.5) WITHIN GROUP (ORDER BY metric."deviceMs") AS "stepMs"
+          FROM jsonb_to_recordset(${JSON.stringify(ranges)}::jsonb) AS range("stage" int, "first" int, "last" int)
+          JOIN "FineTuningMetric" AS metric
+            ON metric."jobNumber" = ${number} AND metric."step" BETWEEN range."first" AND range."last"
+          GROUP BY range."stage" HAVING count(*) >= ${leastMeasuredSteps} ORDER BY range."stage"`
+        return medians.flatMap(({ stage: index, stepMs }) => {
+          const stage = parameters.stages[index]
+          return stage && stepMs > 0 ? [{ method: parameters.method.kind, stage, stepMs }] : []
+        })
+      }),
+    )
+    return perJob.flat()
   }
 
   async countByState(): Promise<Readonly<Record<FineTuningState, number>>> {

@@ -93,6 +93,7 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
     current = { id: job.id, look: lookSafely }
     try {
       lookSafely()
+      await meter.take(0) // counters are read from here on
       const outcome = await pool
         .train(toTrainingJob(job, folders, maxMicroStepMs), {
           onEvent: (event) => progress.note(event),

@@ -1,6 +1,6 @@
 /** One job's life, as its callers see it: planned, created, watched, paused and resumed, deployed, deleted. */
 import { randomInt } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { createReadStream, existsSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
@@ -15,7 +15,7 @@ import { openEnergyMeter, type Rates } from './energy.ts'
 import { FineTuningError } from './errors.ts'
 import { streamEvents, type StreamOptions } from './event-stream.ts'
 import type { FineTuningEvent } from './events.ts'
-import { toTrainingJob, type FineTuningJob, type JobFolders, type OnBadData } from './job.ts'
+import { isJobId, toTrainingJob, type FineTuningJob, type JobFolders, type OnBadData } from './job.ts'
 import { planJob, type JobPlan } from './plan.ts'
 import {
   FineTuningReader,
@@ -175,7 +175,8 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
   /** Folders of jobs that were deleted when a kill came between. */
   async function sweepJobs(): Promise<void> {
     for (const id of await readdir(jobsFolder).catch(() => [])) {
-      if (!(await reader.find(id))) await rm(join(jobsFolder, id), { recursive: true, force: true })
+      if (isJobId(id) && !(await reader.find(id)))
+        await rm(join(jobsFolder, id), { recursive: true, force: true })
     }
   }
 
@@ -191,6 +192,11 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
       sources,
       randomSeed: randomInt(2 ** 48 - 1),
     })
+    const { start } = parameters
+    if (start.kind === 'dit' && !existsSync(start.folder))
+      throw new FineTuningError('invalid_job', 'start.source: there is no such folder', {
+        parameter: 'start.source',
+      })
     const plan = planJob({
       parameters,
       footprint,
@@ -198,7 +204,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
       pictures,
       maxMicroStepMs,
       rates,
-      finished: await reader.finishedJobs(model.name),
+      measured: await reader.measuredStages(model.name),
     })
     return { model, base, parameters, plan }
   }

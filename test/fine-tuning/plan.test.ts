@@ -52,7 +52,7 @@ const plan = (specification: JobSpecification, changes: Partial<PlanInput> = {})
     pictures: 1000,
     maxMicroStepMs: 2_000,
     rates: { watts: 100, gramsPerKwh: 480, costPerDeviceHour: 1 },
-    finished: [],
+    measured: [],
     ...changes,
   })
 }
@@ -67,29 +67,24 @@ test('a micro-step is as many pictures as stay under its longest time, by the fo
   expect(steps).toBe(100)
 })
 
-test('a finished job of the same kind knows better', () => {
-  const parameters = completeJob(
-    { stages: [{ ...stage, steps: 10 }] },
+test('an earlier job of the same kind knows better', () => {
+  const [trained] = completeJob(
+    { stages: [stage] },
     { footprint: xl, baseSize: 1024, sources: undefined, randomSeed: 1 },
-  )
-  const report = {
-    stage: 0,
-    kind: 'align',
-    steps: 10,
-    pictures: 80,
-    heldOut: undefined,
-    largestChange: { parameter: 'a', relative: 1 },
-    deviceMs: 80 * 250,
-    joules: 1,
-    energySource: 'rapl',
-  } as const
-  const measured = plan({ stages: [stage] }, { finished: [{ parameters, reports: [report] }] })
-  expect(measured.stages[0]).toMatchObject({ microBatch: 8, microStepMs: 2000, basis: 'measured' })
-  const other = plan(
-    { stages: [{ ...stage, resolution: 512 }] },
-    { finished: [{ parameters, reports: [report] }] },
-  )
-  expect(other.stages[0]?.basis).toBe('estimated')
+  ).stages
+  const measured = [{ method: 'lora', stage: trained!, stepMs: 8 * 250 }] as const
+  expect(plan({ stages: [stage] }, { measured }).stages[0]).toMatchObject({
+    microBatch: 8,
+    microStepMs: 2000,
+    basis: 'measured',
+  })
+  const others = [
+    { ...stage, resolution: 512 },
+    { ...stage, recompute: 'blocks' },
+  ] as const
+  for (const other of others)
+    expect(plan({ stages: [other] }, { measured }).stages[0]?.basis).toBe('estimated')
+  expect(plan({ method: { kind: 'full' }, stages: [stage] }, { measured }).stages[0]?.basis).toBe('estimated')
 })
 
 describe('memory and disk', () => {

@@ -145,8 +145,11 @@ test('a cancelled job stops, keeps what it saved, and gives way to the next', as
   expect((await fixture.service.checkpoints(endless.id, {})).data.length).toBeGreaterThan(0)
 })
 
-test('a deployed checkpoint changes the picture, a rollback brings the old one back, and no request fails meanwhile', async () => {
-  const { id } = await fixture.create({ stages: [{ ...smallStage, steps: 4, learningRate: 0.05 }] })
+test('a deployed LoRA changes the picture, a rollback brings the old one back, and no request fails meanwhile', async () => {
+  const { id } = await fixture.create({
+    method: { kind: 'lora', rank: 4 },
+    stages: [{ ...smallStage, steps: 4, learningRate: 0.05 }],
+  })
   await fixture.until(id, 'succeeded')
   const { service } = fixture
   const [checkpoint] = (await service.checkpoints(id, {})).data
