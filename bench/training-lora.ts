@@ -95,6 +95,7 @@ export const trainingLora: Benchmark<Options> = {
       optimiserMs.push(update)
     }
     const peakBytes = readPeakBytes()
+    const after = readMemory()
     await compute.close()
     const parameters = [...base.values()].reduce((sum, { length }) => sum + length / 4, 0)
     const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20)
@@ -102,7 +103,7 @@ export const trainingLora: Benchmark<Options> = {
       method: [
         `A step: loss and gradients of A and B, gradient norm, AdamW and the moving average. ${rounds} steps after one to warm up.`,
         `Model: random weights, width 1152, ${depth} blocks, ${parameters} parameters in float32 in a file; LoRA of rank ${rank} on ${adapter.modules.size} projections, ${trainee.parameters} parameters; batch ${batch}, ${side ** 2} image and 120 text tokens; ${threads || availableParallelism()} threads.`,
-        `Memory: the most that was resident at any time, mapped file and library included.`,
+        `Memory: the most that was resident at any time, mapped file and library included; a page that two sessions map, forwards and backwards, counts twice.`,
       ],
       figures: [
         { name: 'loss and gradients', unit: 'ms', values: gradientMs },
@@ -116,6 +117,8 @@ export const trainingLora: Benchmark<Options> = {
           rows: [
             ['before any session', mebibytes(before.privateBytes + before.fileBytes)],
             ['at most', mebibytes(peakBytes)],
+            ['private after the last step', mebibytes(after.privateBytes)],
+            ['mapped after the last step', mebibytes(after.fileBytes)],
           ],
         },
       ],
