@@ -7,7 +7,7 @@ export type StageKind = (typeof stageKinds)[number]
 
 export interface TrainingJob {
   readonly id: string
-  /** All that the run writes lies here: plan.json, checkpoints/, samples/. A folder that holds checkpoints is resumed. */
+  /** All that the run writes lies here: plan.json, checkpoints/, samples/, exchange/. A folder that holds checkpoints is resumed. */
   readonly folder: string
   /** The checkpoint that it begins with, in the diffusers layout. */
   readonly base: string
