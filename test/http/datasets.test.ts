@@ -9,10 +9,15 @@ import type { FastifyInstance } from 'fastify'
 import sharp from 'sharp'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { SchemaDataset, SchemaDatasetItemList, SchemaDatasetProblemList } from '../../src/sdk/schema.ts'
+import { datasetFailureCodes } from '../../src/datasets/errors.ts'
+import { labelSources } from '../../src/datasets/join.ts'
+import { pictureFormats } from '../../src/datasets/pictures.ts'
+import { problemEffects } from '../../src/datasets/problems.ts'
 import { tar, zip } from '../datasets/archives.ts'
 import { hollowPng, picture } from '../datasets/pictures.ts'
 import { temporaryFolder } from '../storage/folders.ts'
 import { send, type RawAnswer, type RawRequest } from './requests.ts'
+import { fieldsOf } from './schemas.ts'
 import { buildTestApp, listen, startTestService, type TestService } from './server.ts'
 
 const busy = new Set<string>()
@@ -200,6 +205,13 @@ test('datasets are listed, newest first, and deleted unless a job works with the
   expect((await send(address, remove)).status).toBe(204)
   const gone = await send(address, remove)
   expect([gone.status, codeOf(gone).code]).toEqual([404, 'dataset_not_found'])
+})
+
+test('codes, formats and sources of labels are those that the service knows', () => {
+  expect(fieldsOf('DatasetFailure')['code']?.enum).toEqual(datasetFailureCodes)
+  expect(fieldsOf('DatasetProblem')['code']?.enum).toEqual(Object.keys(problemEffects))
+  expect(fieldsOf('DatasetItem')['format']?.enum).toEqual(pictureFormats)
+  expect(fieldsOf('Dataset')['label_source']?.enum).toEqual(labelSources)
 })
 
 test('a set without a picture fails with a reason', async () => {
