@@ -9,6 +9,7 @@ import type { ModelFolder, ModelInfo, Pool } from '../engine/pool.ts'
 import { Announcements } from '../storage/announcements.ts'
 import type { Storage } from '../storage/storage.ts'
 import { readFootprint } from '../training/footprint.ts'
+import { Adapters, type AdapterFile } from './adapters.ts'
 import { countPictures, type Datasets } from './datasets.ts'
 import { Deployments, type Deployment } from './deployments.ts'
 import { openEnergyMeter, type Rates } from './energy.ts'
@@ -80,6 +81,8 @@ export interface FineTuningService {
   /** A WebP picture. @throws {FineTuningError} `sample_not_found` */
   openSample(id: string, sampleId: string): Promise<Readable>
   checkpoints(id: string, options: PageOptions): Promise<Page<CheckpointRecord>>
+  /** A LoRA's weights as safetensors. @throws {FineTuningError} `checkpoint_not_found`, `export_failed` */
+  openAdapter(id: string, checkpointId: string): Promise<AdapterFile>
   /** @throws {FineTuningError} `wrong_state` */
   pause(id: string): Promise<FineTuningJob>
   resume(id: string): Promise<FineTuningJob>
@@ -119,6 +122,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
   const store = new FineTuningStore(storage)
   const reader = new FineTuningReader(storage)
   const deployments = new Deployments(options)
+  const adapters = new Adapters(pool)
   const totals = new TrainingTotals()
   const jobsFolder = join(dataDir, 'fine-tuning')
   const foldersOf = (id: string): JobFolders => ({
@@ -249,6 +253,11 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
       return createReadStream(join(foldersOf(id).folder, file))
     },
     checkpoints: (id, page) => ofJob(id, (job) => reader.checkpoints(job, page)),
+    openAdapter: (id, checkpointId) =>
+      ofJob(id, async (job) => {
+        const checkpoint = await reader.checkpoint(job, checkpointId)
+        return adapters.open(toTrainingJob(job, foldersOf(id), maxMicroStepMs), checkpoint)
+      }),
     pause: (id) => store.pause(id),
     resume: (id) => store.resume(id),
     cancel: (id) => store.cancel(id),

@@ -59,6 +59,7 @@ import {
   resumeFineTuningJob,
 } from './routes/fine-tuning-jobs.ts'
 import {
+  getFineTuningAdapter,
   getFineTuningSampleContent,
   listFineTuningCheckpoints,
   listFineTuningEvents,
@@ -201,6 +202,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     listFineTuningSamples: listFineTuningSamples(routes),
     getFineTuningSampleContent: getFineTuningSampleContent(routes),
     listFineTuningCheckpoints: listFineTuningCheckpoints(routes),
+    getFineTuningAdapter: getFineTuningAdapter(routes),
     deployFineTuningCheckpoint: deployFineTuningCheckpoint(routes),
     listDeployments: listDeployments(routes),
     getDeployment: getDeployment(routes),

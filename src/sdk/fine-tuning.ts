@@ -66,6 +66,8 @@ export interface FineTuning {
   readonly checkpoints: {
     /** Newest first. @throws {AtelierError} */
     list(jobId: string, options?: RequestOptions): AsyncGenerator<SchemaFineTuningCheckpoint, void, undefined>
+    /** A LoRA's weights as safetensors. @throws {AtelierError} */
+    adapter(jobId: string, checkpointId: string, options?: RequestOptions): Promise<Uint8Array<ArrayBuffer>>
     /** Serves it as a model; resolves when it does. @throws {AtelierError} */
     deploy(
       jobId: string,
@@ -191,6 +193,15 @@ export function createFineTuning(raw: Client<paths, 'application/json'>, patienc
           const init = { params: { path: { id }, query: after }, ...withSignal(signal) }
           return unwrap(raw.GET('/v1/fine_tuning/jobs/{id}/checkpoints', init), signal)
         })
+      },
+      async adapter(id, checkpoint, { signal } = {}) {
+        const init = {
+          params: { path: { id, checkpoint } },
+          parseAs: 'arrayBuffer' as const,
+          ...withSignal(signal),
+        }
+        const path = '/v1/fine_tuning/jobs/{id}/checkpoints/{checkpoint}/adapter'
+        return new Uint8Array(await unwrap<ArrayBuffer>(raw.GET(path, init), signal))
       },
       deploy(id, checkpoint, body = {}, { signal, idempotencyKey } = {}) {
         const params = { path: { id, checkpoint }, header: withKey(idempotencyKey) }

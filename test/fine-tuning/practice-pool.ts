@@ -54,9 +54,10 @@ export function practicePool(names: readonly string[] = ['tiny-512']): PracticeP
     async withdraw(name) {
       served.delete(name)
     },
-    async exportCheckpoint({ out, job: { base } }) {
+    async exportCheckpoint({ out, job: { base }, form, checkpoint }) {
       refuseOnce()
       await mkdir(out, { recursive: true })
+      if (form === 'adapter') return writeFile(join(out, 'pytorch_lora_weights.safetensors'), checkpoint)
       for (const name of await readdir(base)) await symlink(join(base, name), join(out, name))
     },
     trainingCosts: () => ({

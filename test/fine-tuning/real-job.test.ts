@@ -153,6 +153,12 @@ test('a deployed LoRA changes the picture, a rollback brings the old one back, a
   await fixture.until(id, 'succeeded')
   const { service } = fixture
   const [checkpoint] = (await service.checkpoints(id, {})).data
+  const adapter = await service.openAdapter(id, checkpoint!.id)
+  const file = Buffer.concat(await Array.fromAsync(adapter.bytes))
+  expect(file.length).toBe(adapter.sizeBytes)
+  // The header of a safetensors file names its tensors.
+  const header = JSON.parse(file.subarray(8, 8 + Number(file.readBigUInt64LE())).toString())
+  expect(Object.keys(header).filter((key) => key.includes('to_q'))).toHaveLength(2 * 2 * 3)
   const before = await paint()
   const ended = new AbortController()
   const stream = (async () => {

@@ -289,6 +289,20 @@ test('a checkpoint is deployed, listed, rolled back and withdrawn, and models sa
   await api().get(`/v1/deployments/${deployment.id}`).expect(404)
 })
 
+test("a LoRA's weights can be had as a file, made once", async () => {
+  const id = await finished({ method: { type: 'lora', rank: 2 } })
+  const [checkpoint] = (await get(`${jobs}/${id}/checkpoints`)).data
+  const path = `${jobs}/${id}/checkpoints/${checkpoint.id}/adapter`
+  const answers = await Promise.all([1, 2].map(() => api().get(path).buffer(true).expect(200)))
+  pool.refuse = trainingFailed('it was made again')
+  answers.push(await api().get(path).buffer(true).expect(200))
+  pool.refuse = undefined
+  for (const { body: bytes, headers } of answers) {
+    expect(bytes.toString()).toBe('checkpoints/00-000003')
+    expect(headers['content-disposition']).toBe(`attachment; filename="${checkpoint.id}.safetensors"`)
+  }
+})
+
 test("OpenAI's own client lists jobs, events and checkpoints, cancels, pauses and resumes", async () => {
   const openai = new OpenAI({ baseURL: `${address}/v1`, apiKey: 'none' })
   const id = await finished()

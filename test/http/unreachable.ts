@@ -61,6 +61,7 @@ export const idleFineTuning: FineTuningService = {
   metrics: unreachable,
   samples: unreachable,
   openSample: unreachable,
+  openAdapter: unreachable,
   checkpoints: unreachable,
   pause: unreachable,
   resume: unreachable,

@@ -49,6 +49,7 @@ test('a job is planned, created, followed to its end, deployed, rolled back and 
   expect(Buffer.from(webp.subarray(8, 12)).toString()).toBe('WEBP')
 
   const [newest] = await Array.fromAsync(checkpoints.list(id))
+  await expect(checkpoints.adapter(id, newest!.id)).rejects.toMatchObject({ code: 'export_failed' })
   const deployment = await checkpoints.deploy(id, newest!.id, { name: 'tiny-512' })
   expect((await atelier.models.retrieve('tiny-512')).origin).toEqual(deployment)
   expect(await Array.fromAsync(atelier.deployments.list({ name: 'tiny-512' }))).toEqual([deployment])

@@ -1,4 +1,4 @@
-/** What happens to a job and comes of it on the way: its events, metrics, samples and checkpoints. */
+/** What happens to a job and comes of it on the way: its events, metrics, samples, checkpoints and adapters. */
 import type { FineTuningEvent } from '../../fine-tuning/events.ts'
 import { isFinal } from '../../fine-tuning/states.ts'
 import type { SchemaFineTuningMetric } from '../../sdk/schema.ts'
@@ -147,5 +147,23 @@ export function listFineTuningCheckpoints(
       last_id: data.at(-1)?.id ?? null,
       has_more: hasMore,
     }
+  }
+}
+
+export function getFineTuningAdapter({
+  fineTuning: service,
+}: RouteDependencies): Handler<'getFineTuningAdapter'> {
+  return async (request, reply) => {
+    const { id, checkpoint } = request.params
+    const { bytes, sizeBytes } = await service.openAdapter(id, checkpoint)
+    reply.headers({
+      'content-type': 'application/octet-stream',
+      'content-length': sizeBytes,
+      'content-disposition': `attachment; filename="${checkpoint}.safetensors"`,
+      'x-content-type-options': 'nosniff',
+    })
+    if (request.method !== 'HEAD') return reply.send(bytes)
+    bytes.destroy()
+    return reply.send()
   }
 }
