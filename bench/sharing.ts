@@ -154,13 +154,21 @@ function jobTable(segments: readonly Segment[], { rounds }: Options): Table {
   const shareOf = (of: (segment: Segment) => number) => percent(sum(segments, of) / elapsedMs)
   return {
     title: `The device during the ${rounds} traces with the job`,
-    columns: ['seconds', 'serving', 'training', 'the job, of what serving left', 'steps of 16 pictures'],
+    columns: [
+      'seconds',
+      'serving',
+      'training',
+      'the job, of what serving left',
+      "the job's units, ms",
+      'steps of 16 pictures',
+    ],
     rows: [
       [
         (elapsedMs / 1000).toFixed(1),
         shareOf(({ servingMs }) => servingMs),
         shareOf(({ trainingMs }) => trainingMs),
         percent(jobShare(segments)),
+        (sum(segments, ({ trainingMs }) => trainingMs) / sum(segments, ({ units }) => units)).toFixed(1),
         sum(segments, ({ steps }) => steps),
       ],
     ],

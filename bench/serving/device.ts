@@ -21,6 +21,8 @@ export interface Segment {
   /** Device time that requests and the job took of it. */
   readonly servingMs: number
   readonly trainingMs: number
+  /** Units of work of the job, and its optimiser's steps. */
+  readonly units: number
   readonly steps: number
 }
 
@@ -80,6 +82,7 @@ export class BenchDevice {
       elapsedMs: Math.max(...doneMs) - startMs,
       servingMs: grown(({ servingMs }) => servingMs),
       trainingMs: grown(({ training }) => training.deviceMs),
+      units: grown(({ training }) => training.units),
       steps: grown(({ training }) => training.steps),
     }
   }
