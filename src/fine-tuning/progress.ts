@@ -10,7 +10,7 @@ import type { EnergyMeter } from './energy.ts'
 import { info, type NewEvent } from './events.ts'
 import { checkpointIdOf, sampleIdOf, type FineTuningJob, type FinishedStage } from './job.ts'
 import { overallStep } from './specification.ts'
-import type { FineTuningStore, NewCheckpoint, NewSample, Told } from './store.ts'
+import type { FineTuningStore, NewSample, Told } from './store.ts'
 
 const betweenWritesMs = 500
 /** Between two events that tell of steps; all of them are in the metrics. */
@@ -176,9 +176,7 @@ export class RunProgress {
     this.#used.deviceMs += deviceMs
     this.#used.joules += energy?.joules ?? 0
     const kept = saved.length > 0 ? await checkpointFolders(folder) : undefined
-    const described = saved
-      .filter((each) => kept?.includes(each)) // older ones may have made room already
-      .map((each) => describeCheckpoint(folder, each, job.parameters))
+    const described = saved.map((each) => describeCheckpoint(folder, each, job.parameters).catch(ifGone))
     const source = energy?.source ?? job.usage.energySource ?? 'configured'
     const joulesPerMs = this.#used.deviceMs > 0 ? this.#used.joules / this.#used.deviceMs : 0
     const reports = finished.map((finishedStage): FinishedStage => {
@@ -189,7 +187,7 @@ export class RunProgress {
       const stage = job.parameters.stages[steps[0]?.stage ?? 0]
       onSteps(steps, stage?.batchSize ?? 0)
     }
-    const checkpoints: readonly NewCheckpoint[] = await Promise.all(described)
+    const checkpoints = (await Promise.all(described)).filter((each) => each !== undefined)
     return { steps, samples, checkpoints, kept, reports, events, deviceMs, energy }
   }
 
@@ -200,6 +198,12 @@ export class RunProgress {
     const difference = this.#trainedMs - before
     return difference >= 0 ? difference : this.#trainedMs
   }
+}
+
+/** It may have made room for a later one already. */
+function ifGone(error: unknown): undefined {
+  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+  throw error
 }
 
 const trainedMs = ({ devices }: Pick<ServingPool, 'devices'>): number =>

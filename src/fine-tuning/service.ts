@@ -55,7 +55,6 @@ export interface FineTuningFigures {
   /** Counted since this process started. */
   readonly steps: number
   readonly images: number
-  readonly deviceSeconds: number
   /** Of the last step; 0 when none runs. */
   readonly imagesPerSecond: number
 }
@@ -279,15 +278,12 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
       }),
     deployments,
     async figures() {
-      const { devices } = pool
       const { steps, images, imagesPerSecond } = totals.now()
       const jobs = await reader.countByState()
-      const trainedMs = devices.reduce((sum, { load }) => sum + load.training.deviceMs, 0)
       return {
         jobs,
         steps,
         images,
-        deviceSeconds: trainedMs / 1000,
         imagesPerSecond: jobs.running > 0 ? imagesPerSecond : 0,
       }
     },

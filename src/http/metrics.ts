@@ -76,7 +76,6 @@ function describeTraining({ jobs, ...figures }: FineTuningFigures): Family[] {
     ),
     counter('training_steps', 'Optimiser steps that were taken.', one(figures.steps)),
     counter('training_images', 'Pictures in those steps.', one(figures.images)),
-    counter('training_device_seconds', 'Device time of training.', one(figures.deviceSeconds)),
     gauge(
       'training_images_per_second',
       'Pictures per second of device time in the last step; 0 when no job runs.',

@@ -164,7 +164,7 @@ test('a deployed LoRA changes the picture, a rollback brings the old one back, a
   const stream = (async () => {
     const painted: Uint8Array[] = []
     // With gaps as requests have them: on a device that is never idle each piece of a deployment waits for its patience to end.
-    for (; !ended.signal.aborted; await sleep(50)) painted.push(await paint())
+    for (; !ended.signal.aborted; await sleep(200)) painted.push(await paint())
     return painted
   })()
   const deployment = await service.deploy(id, checkpoint!.id, 'tiny-512')

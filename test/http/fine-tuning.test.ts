@@ -324,6 +324,6 @@ test('Prometheus is told of jobs and of training', async () => {
   const { text } = await api().get('/metrics').expect(200)
   expect(text).toMatch(/^atelier_fine_tuning_jobs\{state="succeeded"\} [1-9]/m)
   expect(text).toMatch(/^atelier_training_steps_total [1-9]/m)
-  expect(text).toMatch(/^atelier_training_device_seconds_total [\d.]+$/m)
+  expect(text).toMatch(/^atelier_device_training_seconds_total\{device="[^"]+"\} [\d.]+$/m)
   expect(text).toMatch(/^atelier_training_images_per_second 0$/m)
 })

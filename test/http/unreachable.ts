@@ -84,7 +84,6 @@ export const idleFineTuning: FineTuningService = {
     >,
     steps: 0,
     images: 0,
-    deviceSeconds: 0,
     imagesPerSecond: 0,
   }),
   close: unreachable,
