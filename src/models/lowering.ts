@@ -52,7 +52,7 @@ export interface Lowering {
   cancellingProduct(x: Value, weight: Value, bias: Value): Value
   /**
    * Whether a feed-forward layer has its tokens in rows or in columns. With these, products with weights that are inputs, and those
-   * for the gradients, are faster: a block's step took 0.93 × the time.
+   * for gradients, are faster on a CPU: forwards and backwards a layer of width 192 took 0.90 × the time, one of 768 0.97 ×.
    */
   readonly feedForward: 'rows' | 'columns'
   /** GELU with the tanh approximation. */
