@@ -199,12 +199,15 @@ export class FineTuningReader {
     )
   }
 
-  /** @throws {FineTuningError} `checkpoint_not_found` */
+  /** @param id or `latest`. @throws {FineTuningError} `checkpoint_not_found` */
   async checkpoint(
     job: Pick<FineTuningJob, 'id' | 'number' | 'parameters'>,
     id: string,
   ): Promise<CheckpointRecord> {
-    const row = await this.#prisma.fineTuningCheckpoint.findUnique({ where: { id, jobId: job.id } })
+    const row = await this.#prisma.fineTuningCheckpoint.findFirst({
+      where: { jobId: job.id, ...(id !== 'latest' && { id }) },
+      orderBy: { step: 'desc' },
+    })
     if (!row)
       throw new FineTuningError('checkpoint_not_found', `the job has no checkpoint ${id}`, {
         parameter: 'checkpoint',

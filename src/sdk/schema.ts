@@ -3630,7 +3630,7 @@ export interface operations {
                  * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
                  */
                 id: components["parameters"]["FineTuningJobId"];
-                /** @description The checkpoint's id. */
+                /** @description The checkpoint's id, or `latest`. */
                 checkpoint: string;
             };
             cookie?: never;
@@ -3681,7 +3681,7 @@ export interface operations {
                  * @example ftjob_0b6c2f5e9d3a4c1f8e7d6a5b4c3d2e1f
                  */
                 id: components["parameters"]["FineTuningJobId"];
-                /** @description The checkpoint's id. */
+                /** @description The checkpoint's id, or `latest`. */
                 checkpoint: string;
             };
             cookie?: never;

@@ -254,10 +254,9 @@ describe('on its way a job leaves', () => {
 
 test('a checkpoint is deployed, listed, rolled back and withdrawn, and models say where they come from', async () => {
   const id = await finished()
-  const { data } = await get(`${jobs}/${id}/checkpoints`)
   const deploy = (name?: string) =>
     api()
-      .post(`${jobs}/${id}/checkpoints/${data[0].id}/deploy`)
+      .post(`${jobs}/${id}/checkpoints/latest/deploy`)
       .send(name === undefined ? {} : { name })
   const { body: deployment } = await deploy('tiny-512').expect(200)
   expect(deployment).toMatchObject({
