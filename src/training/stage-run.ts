@@ -42,7 +42,7 @@ export class StageRun {
   #lossScale: LossScaleState | undefined
   #lossBefore: number | undefined
   #step: number
-  #savedStep: number | undefined
+  #savedStep: number
   #loss = 0
 
   private constructor(
@@ -66,7 +66,8 @@ export class StageRun {
     this.#lossScale = isScaled ? (from?.lossScale ?? startLossScale) : undefined
     this.#lossBefore = from?.lossBefore
     this.#step = from?.step ?? 0
-    this.#savedStep = from?.step
+    // Before the first one there is nothing that the stage before has not left.
+    this.#savedStep = from?.step ?? 0
   }
 
   /**
@@ -178,7 +179,7 @@ export class StageRun {
     yield* sampleStage(this.#inputs, this.#host, this.#state.average, this.#step)
   }
 
-  /** Writes a checkpoint unless this very step has one. */
+  /** Writes a checkpoint unless this very step has one, or nothing was trained yet. */
   async *save(): Units {
     if (this.#savedStep !== this.#step) yield* this.#save(this.#inputs.backbone.becomes, undefined)
   }

@@ -86,6 +86,27 @@ test('a pause saves the last finished step and is gone on with', async () => {
   expect(differing(stateOf(job, '01-000002'), expected)).toEqual([])
 })
 
+test('a pause before the first step of a stage leaves what the stage before it has left, and no other checkpoint', async () => {
+  const job = await smallJob({ checkpointEvery: 100, maxMicroStepMs: 0 })
+  const pause = new AbortController()
+  const paused = await run(job, {
+    host: { pause: pause.signal },
+    between: (_unit, { events }) => {
+      if (ofType(events, 'stage_started').length === 2) pause.abort()
+    },
+  })
+  expect(paused.outcome).toEqual({ kind: 'paused' })
+  expect(await checkpointsOf(job)).toEqual(['00-000003'])
+  const { outcome, events } = await run(job)
+  expect(outcome).toEqual({ kind: 'succeeded' })
+  expect(ofType(events, 'step').map(({ stage, step }) => [stage, step])).toEqual([
+    [1, 1],
+    [1, 2],
+  ])
+  const [, { heldOut } = {}] = ofType(events, 'stage_finished')
+  expect(heldOut!.lossBefore).toBeGreaterThan(0)
+})
+
 test('thirty steps lower the loss, on pictures that were held out as well', async () => {
   const options = { steps: 30, batchSize: 8, learningRate: 3e-3, emaDecay: 0.8 }
   const { events } = await run(await oneStage(options, { maxMicroStepMs: anyTime, checkpointEvery: 100 }))
