@@ -72,6 +72,8 @@ export interface DatasetSummary {
 }
 
 export const newDatasetId = (): string => `ds_${randomBytes(16).toString('hex')}`
+/** Folders of other names are not ours to remove. */
+export const isDatasetId = (name: string): boolean => /^ds_[0-9a-f]{32}$/.test(name)
 
 type DatasetRow = Prisma.DatasetGetPayload<object>
 type ItemRow = Prisma.DatasetItemGetPayload<object>

@@ -4,12 +4,13 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
 import { archiveEntries } from './archive.ts'
-import type { Dataset, DatasetFailure } from './dataset.ts'
+import { isDatasetId, type Dataset, type DatasetFailure } from './dataset.ts'
 import { DatasetError, datasetFailureCodes, messageOf } from './errors.ts'
 import { folderEntries } from './folder-entries.ts'
 import type { LabelSource } from './join.ts'
 import type { DatasetLimits } from './limits.ts'
 import { copiedInto } from './picture-files.ts'
+import { asPlainText } from './problems.ts'
 import type { DatasetReader } from './reader.ts'
 import { findServerFolder } from './server-folder.ts'
 import type { DatasetStore, NewDataset } from './store.ts'
@@ -36,6 +37,8 @@ export interface IntakeOptions {
 
 interface Work {
   readonly stop: AbortController
+  /** What has not begun need not be waited for. */
+  state: 'waiting' | 'begun'
   /** Never rejects. */
   readonly done: Promise<unknown>
 }
@@ -60,7 +63,7 @@ export class Intake {
     const again = await store.recover()
     const known = await store.withFiles()
     for (const name of await readdir(root)) {
-      if (again.includes(name)) continue
+      if (!isDatasetId(name) || again.includes(name)) continue
       if (known.has(name)) {
         await this.#removeWithin(name, 'upload', 'unchecked')
         continue
@@ -85,7 +88,7 @@ export class Intake {
     const { id } = await store.create({ ...wish, source: { kind: 'upload', expectedBytes } })
     const stop = new AbortController()
     const receiving = this.#receive(id, source, stop.signal)
-    this.#atWork.set(id, { stop, done: receiving.catch(() => undefined) })
+    this.#atWork.set(id, { stop, state: 'begun', done: receiving.catch(() => undefined) })
     try {
       await receiving
     } catch (error) {
@@ -112,9 +115,11 @@ export class Intake {
   /** @returns whether anything was at work on it, which has ended now */
   async stop(id: string): Promise<boolean> {
     const work = this.#atWork.get(id)
-    work?.stop.abort()
-    await work?.done
-    return work !== undefined
+    if (!work) return false
+    work.stop.abort()
+    if (work.state === 'begun') await work.done
+    else this.#atWork.delete(id)
+    return true
   }
 
   async removeFiles(id: string): Promise<void> {
@@ -166,14 +171,20 @@ export class Intake {
     const { log } = this.#options
     const stop = new AbortController()
     const signal = AbortSignal.any([stop.signal, this.#closing.signal])
+    const check = async () => {
+      if (signal.aborted) return
+      work.state = 'begun'
+      await this.#checkOrFail(id, signal)
+    }
     const done = this.#turn
-      .then(() => this.#checkOrFail(id, signal))
+      .then(check)
       .catch((error: unknown) =>
         log.error({ err: error, datasetId: id }, 'cannot write what became of a dataset'),
       )
       .finally(() => this.#atWork.delete(id))
+    const work: Work = { stop, state: 'waiting', done }
     this.#turn = done
-    this.#atWork.set(id, { stop, done })
+    this.#atWork.set(id, work)
   }
 
   async #checkOrFail(id: string, signal: AbortSignal): Promise<void> {
@@ -235,7 +246,7 @@ export class Intake {
 function failureOf(error: unknown): DatasetFailure {
   if (error instanceof DatasetError) {
     const code = datasetFailureCodes.find((known) => known === error.code)
-    return { code: code ?? 'server_failed', message: error.message }
+    return { code: code ?? 'server_failed', message: asPlainText(error.message) }
   }
   return { code: 'server_failed', message: 'its files could not be read or written; the log has the details' }
 }

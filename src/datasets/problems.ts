@@ -47,16 +47,23 @@ export interface Problem {
 }
 
 const longestPath = 200
+const longestMessage = 500
 
-/** @param path may hold anything: control characters are made visible */
+/** @param path and message may hold anything, as messages of parsers quote what they parse */
 export function problem(path: string, code: ProblemCode, message: string, itemId?: string): Problem {
-  return { path: shortenPath(path), code, message, ...(itemId !== undefined && { itemId }) }
+  return {
+    path: shortenPath(path),
+    code,
+    message: asPlainText(message.slice(0, longestMessage)),
+    ...(itemId !== undefined && { itemId }),
+  }
 }
 
 export const isLeftOut = ({ code }: Problem): boolean => problemEffects[code] === 'left_out'
 
-/** @returns text that the database and a terminal can hold; of a long path its end, which tells more */
-export function shortenPath(path: string): string {
-  const end = path.length <= longestPath ? path : `…${path.slice(-longestPath)}`
-  return end.toWellFormed().replaceAll(/\p{Cc}/gu, '�')
-}
+/** @returns of a long path its end, which tells more */
+export const shortenPath = (path: string): string =>
+  asPlainText(path.length <= longestPath ? path : `…${path.slice(-longestPath)}`)
+
+/** @returns text that the database and a terminal can hold: control characters are made visible */
+export const asPlainText = (text: string): string => text.toWellFormed().replaceAll(/\p{Cc}/gu, '�')

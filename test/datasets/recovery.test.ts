@@ -1,5 +1,5 @@
 /** Property: whatever a process leaves that dies, the next one has no half a dataset: it goes on, or the dataset failed and has no files. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { expect, test } from 'vitest'
@@ -8,6 +8,7 @@ import { useDatasets } from './fixture.ts'
 import { picture } from './pictures.ts'
 
 const datasets = useDatasets()
+const idOf = (digit: string): string => `ds_${digit.repeat(32)}`
 
 /** As a process leaves it that died at this moment. */
 async function leave(
@@ -33,15 +34,15 @@ const archive = async () =>
   ])
 
 test('an upload that was coming has failed, and its files are gone', async () => {
-  await leave({ id: 'ds_a', state: 'receiving' }, { upload: (await archive()).subarray(0, 600) })
+  await leave({ id: idOf('a'), state: 'receiving' }, { upload: (await archive()).subarray(0, 600) })
   await datasets.start()
-  expect(await datasets.settled('ds_a')).toMatchObject({ state: 'failed', error: { code: 'interrupted' } })
+  expect(await datasets.settled(idOf('a'))).toMatchObject({ state: 'failed', error: { code: 'interrupted' } })
   expect(datasets.files()).toEqual([])
 })
 
 test('what was being checked is checked anew, without what the first check left', async () => {
   await leave(
-    { id: 'ds_b', state: 'validating', attempt: 1 },
+    { id: idOf('b'), state: 'validating', attempt: 1 },
     {
       upload: await archive(),
       'unchecked/1': Buffer.from('half'),
@@ -49,22 +50,28 @@ test('what was being checked is checked anew, without what the first check left'
     },
   )
   const { prisma } = datasets.storage.database
-  const common = { datasetId: 'ds_b', position: 0, path: 'old.png' }
+  const common = { datasetId: idOf('b'), position: 0, path: 'old.png' }
   const picked = { width: 1, height: 1, sizeBytes: 1, format: 'png', sha256: '0'.repeat(64) }
   await prisma.datasetItem.create({ data: { ...common, ...picked, id: 'itm_old' } })
   await prisma.datasetProblem.create({
     data: { ...common, code: 'empty_caption', message: 'old', itemId: 'itm_old' },
   })
   await datasets.start()
-  expect(await datasets.settled('ds_b')).toMatchObject({ state: 'ready', counts: { items: 1, problems: 0 } })
-  expect((await datasets.service.items('ds_b')).data.map(({ path }) => path)).toEqual(['a.png'])
+  expect(await datasets.settled(idOf('b'))).toMatchObject({
+    state: 'ready',
+    counts: { items: 1, problems: 0 },
+  })
+  expect((await datasets.service.items(idOf('b'))).data.map(({ path }) => path)).toEqual(['a.png'])
   expect(datasets.files()).toHaveLength(1)
 })
 
 test('a dataset under which the server died three times has failed', async () => {
-  await leave({ id: 'ds_c', state: 'validating', attempt: 3 }, { upload: await archive() })
+  await leave({ id: idOf('c'), state: 'validating', attempt: 3 }, { upload: await archive() })
   await datasets.start()
-  expect(await datasets.settled('ds_c')).toMatchObject({ state: 'failed', error: { code: 'server_failed' } })
+  expect(await datasets.settled(idOf('c'))).toMatchObject({
+    state: 'failed',
+    error: { code: 'server_failed' },
+  })
   expect(datasets.files()).toEqual([])
 })
 
@@ -73,10 +80,32 @@ test('files that belong to nothing are removed, and those of a ready dataset sta
   const { id } = await datasets.add(await archive())
   const before = datasets.files()
   await datasets.service.close()
-  write('ds_unknown/pictures/ab/abc.png', Buffer.from('x'))
+  write(join(idOf('f'), 'pictures/ab/abc.png'), Buffer.from('x'))
   write(join(id, 'upload'), Buffer.from('x'))
   await datasets.start()
   expect(datasets.files()).toEqual(before)
+})
+
+test("whoever keeps folders of their own beside the datasets' keeps them", async () => {
+  write('pets/a.png', Buffer.from('x'))
+  await datasets.start({ foldersRoot: join(datasets.dataDir, 'datasets') })
+  expect(datasets.files()).toEqual([join(datasets.dataDir, 'datasets', 'pets', 'a.png')])
+  rmSync(join(datasets.dataDir, 'datasets', 'pets'), { recursive: true })
+})
+
+test('a dataset that waits for others to be checked is deleted without waiting for them', async () => {
+  const pictures = await Promise.all(Array.from({ length: 30 }, (_, shade) => picture(shade)))
+  const upload = tar(pictures.map((data, index) => ({ name: `${index}.png`, data })))
+  await leave({ id: idOf('1'), state: 'validating' }, { upload })
+  await leave({ id: idOf('2'), state: 'validating' }, { upload })
+  await datasets.start()
+  const order: string[] = []
+  await Promise.all([
+    datasets.settled(idOf('1')).then(({ state }) => order.push(state)),
+    datasets.service.delete(idOf('2')).then((wasThere) => order.push(`deleted: ${wasThere}`)),
+  ])
+  expect(order).toEqual(['deleted: true', 'ready'])
+  expect(datasets.files()).toHaveLength(30)
 })
 
 test('a server that shuts down ends uploads, and goes on with checks at its next start', async () => {
@@ -98,13 +127,13 @@ test('a server that shuts down ends uploads, and goes on with checks at its next
 })
 
 test('a server that is started again and again in order is no cause for a dataset to fail', async () => {
-  await leave({ id: 'ds_d', state: 'validating' }, { upload: await archive() })
+  await leave({ id: idOf('d'), state: 'validating' }, { upload: await archive() })
   for (let starts = 0; starts < 5; starts++) {
     await datasets.start()
     await datasets.service.close()
   }
   await datasets.start()
-  expect(await datasets.settled('ds_d')).toMatchObject({ state: 'ready' })
+  expect(await datasets.settled(idOf('d'))).toMatchObject({ state: 'ready' })
 })
 
 function wholly(bytes: Buffer): PassThrough {
