@@ -42,3 +42,7 @@ export class DatasetError extends Error {
 }
 
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+/** Of a system's error its code alone, since its message names a path of the server. */
+export const reasonOf = (error: unknown): string =>
+  error instanceof Error && 'syscall' in error && 'code' in error ? String(error.code) : messageOf(error)

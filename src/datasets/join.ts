@@ -2,6 +2,7 @@
  * Which caption, label and score belong to which picture. Rows go before texts beside the picture, and both before the names of
  * folders; several rows for one picture add up their captions.
  */
+import { setImmediate as breathe } from 'node:timers/promises'
 import { resolveWithin } from './entry-name.ts'
 import { problem, type Problem } from './problems.ts'
 import type { PictureFormat } from './pictures.ts'
@@ -65,14 +66,18 @@ export interface Joined {
 
 export const itemIdOf = (sha256: string): string => `itm_${sha256.slice(0, 32)}`
 
-export function join(found: Found, labels: LabelSource, maxPathLength: number): Joined {
+/** Rows and pictures between two of which other work has its turn. */
+const atOnce = 1000
+
+export async function join(found: Found, labels: LabelSource, maxPathLength: number): Promise<Joined> {
   const problems: Problem[] = []
   const pictures = found.pictures.toSorted((a, b) => (a.path < b.path ? -1 : 1))
   const ids = new Map(pictures.map(({ path, sha256 }) => [path, itemIdOf(sha256)]))
   const stems = Map.groupBy(pictures, ({ stem }) => stem)
 
   const rows = new Map<string, Merged>()
-  for (const row of found.rows) {
+  for (const [index, row] of found.rows.entries()) {
+    if (index % atOnce === 0) await breathe()
     const path = resolveWithin(row.folder, row.file, maxPathLength)
     if (path === undefined) {
       const message = `expected the name of a file in this folder or below, got ${JSON.stringify(row.file.slice(0, 100))}`
@@ -98,21 +103,23 @@ export function join(found: Found, labels: LabelSource, maxPathLength: number): 
   }
 
   const labelOf = labeller(labels, found)
-  const items = pictures.map(({ folder, stem, ...picture }): CheckedItem => {
+  const items: CheckedItem[] = []
+  for (const [index, { folder, stem, ...picture }] of pictures.entries()) {
+    if (index % atOnce === 0) await breathe()
     const row = rows.get(picture.path)
     const caption = beside.get(stem)
     const captions = row?.captions.length ? row.captions : caption === undefined ? [] : [caption]
     const id = itemIdOf(picture.sha256)
     if (row?.hasEmptyCaption && captions.length === 0)
       problems.push(problem(picture.path, 'empty_caption', 'expected a caption, got an empty text', id))
-    return {
+    items.push({
       ...picture,
       id,
       captions,
       label: labelOf(row?.label, folder),
       aestheticScore: row?.aestheticScore,
-    }
-  })
+    })
+  }
   return { items, problems }
 }
 

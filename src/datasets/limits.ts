@@ -19,8 +19,8 @@ export interface DatasetLimits {
   /** Of one caption, in UTF-16 code units. */
   readonly maxCaptionLength: number
   readonly maxCaptionsPerPicture: number
-  /** Of all texts together: they are held in memory until it is known which picture they belong to. */
-  readonly maxTextBytes: number
+  /** Of all names, texts and rows together: they are held in memory until it is known what belongs to which picture. */
+  readonly maxHeldBytes: number
   /** Bytes that come out of an archive for each that it has; pictures hardly compress, so that honest ones stay far below. */
   readonly maxCompressionRatio: number
   /** Up to here any ratio will do. */
@@ -41,7 +41,7 @@ export const defaultLimits: DatasetLimits = {
   maxSidecarBytes: 64 * kibi,
   maxCaptionLength: 10_000,
   maxCaptionsPerPicture: 64,
-  maxTextBytes: 128 * mebi,
+  maxHeldBytes: 512 * mebi,
   maxCompressionRatio: 200,
   ratioFreeBytes: 64 * mebi,
   maxPathLength: 1024,

@@ -12,12 +12,25 @@ export interface TakenPicture {
 }
 
 export interface PictureFiles {
-  /** Reads all bytes once. @throws {TooManyBytes}, and what reading runs into */
+  /** Reads all bytes once. @throws {TooManyBytes | CannotKeep}, and what reading runs into */
   take(entry: FileEntry, maxBytes: number): Promise<TakenPicture>
   /** @returns where it stays */
   keep(taken: TakenPicture, format: PictureFormat): Promise<string>
   /** Undoes `take`. */
   drop(taken: TakenPicture): Promise<void>
+}
+
+/** What is kept cannot be written: a full disk and the like, of which no file of the dataset is guilty. */
+export class CannotKeep extends Error {
+  override readonly name = 'CannotKeep'
+}
+
+async function keeping<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (cause) {
+    throw new CannotKeep("a dataset's files cannot be written", { cause })
+  }
 }
 
 /** They stay where they are. */
@@ -47,22 +60,22 @@ export function copiedInto(folder: string): PictureFiles {
   let count = 0
   return {
     async take(entry, maxBytes) {
-      await mkdir(unchecked, { recursive: true, mode: 0o700 })
+      await keeping(mkdir(unchecked, { recursive: true, mode: 0o700 }))
       count += 1
       // No two have one name: the decoder remembers files by theirs.
       const file = join(unchecked, String(count))
       const hash = createHash('sha256')
       let sizeBytes = 0
       try {
-        const handle = await open(file, 'wx', 0o600)
+        const handle = await keeping(open(file, 'wx', 0o600))
         try {
           for await (const chunk of boundedBytes(await entry.open(), maxBytes)) {
             hash.update(chunk)
             sizeBytes += chunk.length
-            await handle.writeFile(chunk)
+            await keeping(handle.writeFile(chunk))
           }
         } finally {
-          await handle.close()
+          await keeping(handle.close())
         }
       } catch (error) {
         await rm(file, { force: true })

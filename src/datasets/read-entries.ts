@@ -2,14 +2,15 @@
  * Reads a dataset from its first file to its last and checks each on the way. Which caption belongs to which picture is known only at the
  * end, since an archive may have them in any order: then the pictures come, in the order of their paths.
  */
+import { setImmediate as breathe } from 'node:timers/promises'
 import type { Entry, FileEntry } from './entries.ts'
 import { readBounded, TooManyBytes } from './entries.ts'
 import { readEntryName, type EntryName } from './entry-name.ts'
-import { DatasetError, messageOf } from './errors.ts'
+import { DatasetError, reasonOf } from './errors.ts'
 import { inMebibytes } from './expansion.ts'
 import { join, type CheckedItem, type FoundPicture, type FoundRow, type LabelSource } from './join.ts'
 import type { DatasetLimits } from './limits.ts'
-import type { PictureFiles, TakenPicture } from './picture-files.ts'
+import { CannotKeep, type PictureFiles, type TakenPicture } from './picture-files.ts'
 import { checkPicture, expectedPicture, pictureExtensions, type PictureCheck } from './pictures.ts'
 import { problem, shortenPath, type Problem, type ProblemCode } from './problems.ts'
 import { metadataFormatOf, readMetadata, readSidecar, type MetadataFormat } from './texts.ts'
@@ -30,6 +31,10 @@ type NamedFile = EntryName & { kind: 'file' }
 
 /** So many are decoded side by side, while the next is read. */
 const decodedAtOnce = 2
+/** What is held of a file or a row besides its texts, about. */
+const heldBytesEach = 400
+/** Small ones come by the ten thousand in one piece. */
+const rowsAtOnce = 1000
 const archiveExtensions = new Set(['zip', 'tar', 'gz', 'tgz', 'bz2', 'xz', 'zst', '7z', 'rar'])
 
 /**
@@ -43,14 +48,14 @@ export async function* readEntries(
   const reader = new EntryReader(options)
   try {
     for await (const entry of entries) {
-      for (const found of await reader.read(entry)) yield { kind: 'problem', problem: found }
+      for await (const found of reader.read(entry)) yield { kind: 'problem', problem: found }
       yield { kind: 'progress', files: reader.files, bytes: reader.bytes }
     }
     for (const found of await reader.finish()) yield { kind: 'problem', problem: found }
   } finally {
     await reader.settled()
   }
-  const { items, problems } = reader.join()
+  const { items, problems } = await reader.join()
   for (const found of problems) yield { kind: 'problem', problem: found }
   if (items.length === 0) {
     const message = `expected ${expectedPicture} at least once, got none among ${reader.files} files`
@@ -71,15 +76,15 @@ class EntryReader {
   readonly #sidecars: { path: string; stem: string; caption: string }[] = []
   readonly #sidecarProblems: { stem: string; problem: Problem }[] = []
   readonly #decoding: Promise<Problem[]>[] = []
-  #textBytes = 0
+  #heldBytes = 0
   #hasMetadata = false
 
   constructor(options: ReadOptions) {
     this.#options = options
   }
 
-  /** @returns problems of this file, or of earlier ones whose decoding has ended */
-  async read(entry: Entry): Promise<Problem[]> {
+  /** Problems of this file, and of earlier ones whose decoding has ended. */
+  async *read(entry: Entry): AsyncGenerator<Problem> {
     const { limits } = this.#options
     this.files += 1
     if (this.files > limits.maxEntries)
@@ -88,42 +93,42 @@ class EntryReader {
     switch (name.kind) {
       case 'folder':
       case 'junk':
-        return []
+        return
       case 'unsafe':
-        return [problem(entry.name, 'unsafe_path', `expected a plain relative name, got ${name.reason}`)]
+        yield problem(entry.name, 'unsafe_path', `expected a plain relative name, got ${name.reason}`)
+        return
       case 'file':
         break
     }
-    if (entry.kind === 'refused') return [this.#leaveOut(name, entry.code, entry.message)]
-    if (this.#paths.has(name.path))
-      return [problem(name.path, 'duplicate_path', 'expected each name once, got this one again')]
+    this.#hold(name.path.length)
+    if (entry.kind === 'refused') {
+      yield this.#leaveOut(name, entry.code, entry.message)
+      return
+    }
+    if (this.#paths.has(name.path)) {
+      yield problem(name.path, 'duplicate_path', 'expected each name once, got this one again')
+      return
+    }
     this.#paths.add(name.path)
-    return this.#readFile(entry, name)
+    yield* this.#readFile(entry, name)
+    if (this.#decoding.length > decodedAtOnce) yield* (await this.#decoding.shift()) ?? []
   }
 
-  async #readFile(entry: FileEntry, name: NamedFile): Promise<Problem[]> {
-    const { path, extension } = name
+  async *#readFile(entry: FileEntry, name: NamedFile): AsyncGenerator<Problem> {
+    const metadata = metadataFormatOf(name)
     try {
-      const metadata = metadataFormatOf(name)
-      if (metadata) return await this.#readMetadata(entry, name, metadata)
-      if (extension === 'txt') return await this.#readSidecar(entry, name)
-      if (pictureExtensions.has(extension)) return await this.#readPicture(entry, name)
+      if (metadata) yield* this.#readMetadata(entry, name, metadata)
+      else if (name.extension === 'txt') await this.#readSidecar(entry, name)
+      else if (pictureExtensions.has(name.extension)) yield* await this.#readPicture(entry, name)
+      else yield refuseOther(name)
     } catch (error) {
-      if (error instanceof DatasetError) throw error
-      if (error instanceof TooManyBytes) return [this.#leaveOut(name, 'file_too_large', error.message)]
-      const message = `expected bytes that can be read, got none (${messageOf(error)})`
-      return [this.#leaveOut(name, 'damaged_file', message)]
+      if (error instanceof DatasetError || error instanceof CannotKeep) throw error
+      if (error instanceof TooManyBytes) yield this.#leaveOut(name, 'file_too_large', error.message)
+      else {
+        const message = `expected bytes that can be read, got none (${reasonOf(error)})`
+        yield this.#leaveOut(name, 'damaged_file', message)
+      }
     }
-    const got = extension === '' ? 'a file without an extension' : `.${extension.slice(0, 20)}`
-    return archiveExtensions.has(extension)
-      ? [
-          problem(
-            path,
-            'nested_archive',
-            `expected pictures and captions, got ${got}; archives within are not opened`,
-          ),
-        ]
-      : [problem(path, 'unsupported_file', `expected ${expectedPicture}, a caption or metadata, got ${got}`)]
   }
 
   async #readPicture(entry: FileEntry, name: NamedFile): Promise<Problem[]> {
@@ -150,7 +155,7 @@ class EntryReader {
     // Whoever awaits it later hears of a failure.
     decoding.catch(() => undefined)
     this.#decoding.push(decoding)
-    return this.#decoding.length > decodedAtOnce ? ((await this.#decoding.shift()) ?? []) : []
+    return []
   }
 
   async #decode(taken: TakenPicture, name: NamedFile): Promise<Problem[]> {
@@ -171,35 +176,35 @@ class EntryReader {
     }
   }
 
-  async #readSidecar(entry: FileEntry, { path, stem }: NamedFile): Promise<Problem[]> {
+  async #readSidecar(entry: FileEntry, { path, stem }: NamedFile): Promise<void> {
     const { limits } = this.#options
     const bytes = await readBounded(await entry.open(), limits.maxSidecarBytes)
     this.#count(bytes.length)
     const read = readSidecar(bytes, limits)
     if ('caption' in read) {
-      this.#countText(read.caption.length)
+      this.#hold(read.caption.length)
       this.#sidecars.push({ path, stem, caption: read.caption })
     } else this.#sidecarProblems.push({ stem, problem: problem(path, read.code, read.message) })
-    return []
   }
 
-  async #readMetadata(
+  async *#readMetadata(
     entry: FileEntry,
     { path, folder }: NamedFile,
     format: MetadataFormat,
-  ): Promise<Problem[]> {
-    const problems: Problem[] = []
+  ): AsyncGenerator<Problem> {
     this.#hasMetadata = true
     this.#count(entry.sizeBytes)
+    let rows = 0
     for await (const read of readMetadata(path, format, await entry.open(), this.#options.limits)) {
-      if (read.kind === 'problem') problems.push(read.problem)
+      rows += 1
+      if (rows % rowsAtOnce === 0) await breathe()
+      if (read.kind === 'problem') yield read.problem
       else {
         const { file, captions } = read.row
-        this.#countText(captions.reduce((total, { length }) => total + length, file.length))
+        this.#hold(captions.reduce((total, { length }) => total + length, file.length))
         this.#rows.push({ ...read.row, source: path, folder })
       }
     }
-    return problems
   }
 
   #leaveOut({ path, stem }: NamedFile, code: ProblemCode, message: string): Problem {
@@ -215,11 +220,13 @@ class EntryReader {
     throw new DatasetError('too_large', `expected at most ${inMebibytes(maxTotalBytes)} of files, got more`)
   }
 
-  #countText(length: number): void {
-    const { maxTextBytes } = this.#options.limits
-    this.#textBytes += length * 2
-    if (this.#textBytes <= maxTextBytes) return
-    throw new DatasetError('too_large', `expected at most ${inMebibytes(maxTextBytes)} of captions, got more`)
+  /** @param length of the texts of one file or row */
+  #hold(length: number): void {
+    const { maxHeldBytes } = this.#options.limits
+    this.#heldBytes += heldBytesEach + length * 2
+    if (this.#heldBytes <= maxHeldBytes) return
+    const message = `expected at most ${inMebibytes(maxHeldBytes)} of names, captions and rows, got more`
+    throw new DatasetError('too_large', message)
   }
 
   async finish(): Promise<Problem[]> {
@@ -231,7 +238,7 @@ class EntryReader {
     await Promise.allSettled(this.#decoding)
   }
 
-  join() {
+  async join() {
     const { labels, limits } = this.#options
     return join(
       {
@@ -246,4 +253,15 @@ class EntryReader {
       limits.maxPathLength,
     )
   }
+}
+
+function refuseOther({ path, extension }: NamedFile): Problem {
+  const got = extension === '' ? 'a file without an extension' : `.${extension.slice(0, 20)}`
+  return archiveExtensions.has(extension)
+    ? problem(
+        path,
+        'nested_archive',
+        `expected pictures and captions, got ${got}; archives within are not opened`,
+      )
+    : problem(path, 'unsupported_file', `expected ${expectedPicture}, a caption or metadata, got ${got}`)
 }

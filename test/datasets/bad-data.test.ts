@@ -1,6 +1,6 @@
 /** Whatever is wrong with a dataset: each bad file one clear entry, the rest used, nothing written outside, bombs refused. */
 import { readdirSync } from 'node:fs'
-import { symlink } from 'node:fs/promises'
+import { rename, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import * as fc from 'fast-check'
@@ -9,6 +9,11 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { readEntryName, resolveWithin } from '../../src/datasets/entry-name.ts'
 import { archiveKindOf } from '../../src/datasets/archive.ts'
 import { DatasetError } from '../../src/datasets/errors.ts'
+import { folderEntries } from '../../src/datasets/folder-entries.ts'
+import { defaultLimits } from '../../src/datasets/limits.ts'
+import { CannotKeep, copiedInto } from '../../src/datasets/picture-files.ts'
+import { problem } from '../../src/datasets/problems.ts'
+import { readEntries } from '../../src/datasets/read-entries.ts'
 import { readFolder } from '../../src/datasets/scan.ts'
 import { tar, tarBlocks, zip } from './archives.ts'
 import { filesBelow } from './fixture.ts'
@@ -217,6 +222,31 @@ describe('names', () => {
     }
   })
 
+  test('a link that takes the place of a folder while it is read is not followed', async () => {
+    const [folder, elsewhere] = [
+      await folders.folder({ 'pets/a.png': good }),
+      await folders.folder({ 'a.png': other }),
+    ]
+    const found = await Array.fromAsync(folderEntries(folder))
+    await rename(join(folder, 'pets'), join(folder, 'before'))
+    await symlink(elsewhere, join(folder, 'pets'))
+    const [entry] = found
+    await expect(entry?.kind === 'file' && entry.open()).rejects.toThrow('another thing')
+  })
+
+  // Elsewhere no file can have such a name.
+  test.runIf(process.platform === 'linux')('that are not UTF-8 in a folder are one entry each', async () => {
+    const folder = await folders.folder({ 'a.png': good })
+    await writeFile(
+      Buffer.concat([Buffer.from(`${folder}/`), Buffer.from([0xe4]), Buffer.from('.png')]),
+      other,
+    )
+    const readings = await Array.fromAsync(readFolder(folder))
+    const codes = readings.flatMap((reading) => (reading.kind === 'problem' ? [reading.problem.code] : []))
+    expect(codes).toEqual(['damaged_file'])
+    expect(readings.filter(({ kind }) => kind === 'item')).toHaveLength(1)
+  })
+
   test('a link in a folder is not followed', async () => {
     const folder = await folders.folder({ 'a.png': good })
     await symlink('/etc', join(folder, 'etc'))
@@ -269,6 +299,20 @@ describe('names', () => {
   })
 })
 
+test('a disk that takes no more fails the set, and no file is blamed for it', async () => {
+  const folder = await folders.fresh()
+  await writeFile(join(folder, 'unchecked'), 'a file in the way')
+  const files = folderEntries(await folders.folder({ 'a.png': good }))
+  const options = { limits: defaultLimits, labels: 'auto', files: copiedInto(folder) } as const
+  await expect(Array.fromAsync(readEntries(files, options))).rejects.toBeInstanceOf(CannotKeep)
+})
+
+test('what a message quotes can be stored', () => {
+  const { message } = problem('a.csv', 'invalid_metadata', `got "\0"${'x'.repeat(1000)}`)
+  expect(message).toMatch(/^got "�"x+$/)
+  expect(message).toHaveLength(500)
+})
+
 describe('archives', () => {
   test('that unpack out of proportion are refused', async () => {
     const zeros = Buffer.alloc(4_000_000)
@@ -295,8 +339,23 @@ describe('archives', () => {
       const read = (limits: object) => folders.readArchive(pack(files), { limits })
       await expect(read({ maxEntries: 2 })).rejects.toMatchObject({ code: 'too_many_files' })
       await expect(read({ maxTotalBytes: 1000 })).rejects.toMatchObject({ code: 'too_large' })
-      await expect(read({ maxTextBytes: 1000 })).rejects.toMatchObject({ code: 'too_large' })
+      await expect(read({ maxHeldBytes: 2500 })).rejects.toMatchObject({ code: 'too_large' })
     }
+  })
+
+  test('whose metadata has more rows than memory should hold are refused, and wrong rows are not held', async () => {
+    const limits = { maxHeldBytes: 100_000 }
+    const read = (metadata: string) =>
+      folders.readArchive(
+        zip([
+          { name: 'a.png', data: good },
+          { name: 'captions.jsonl', data: metadata },
+        ]),
+        { limits },
+      )
+    await expect(read('{"file":"a.png"}\n'.repeat(300))).rejects.toMatchObject({ code: 'too_large' })
+    const { items, problems } = await read('1\n'.repeat(5000))
+    expect([items.length, problems.length]).toEqual([1, 5000])
   })
 
   test('packed twice are refused, not unpacked by anybody', async () => {
