@@ -57,7 +57,7 @@ export interface DatasetService {
   changeItem(id: string, itemId: string, changes: ItemChanges): Promise<DatasetItem>
   /** The picture's own bytes. @throws {DatasetError} `item_not_found` */
   openPicture(item: DatasetItem): Promise<Readable>
-  /** A WebP no larger than this, upright. */
+  /** A WebP no larger than this, upright. @throws {DatasetError} `item_not_found` */
   thumbnail(item: DatasetItem, maxSide: number): Promise<Buffer>
   /**
    * Ends what is still at work on it, and removes it with its files.
@@ -152,8 +152,13 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
         throw (await reader.item(datasetId, id)) ? error : itemNotFound(id)
       }
     },
-    thumbnail: ({ datasetId, sha256, format }, maxSide) =>
-      thumbnail(pictureFile(folderOf(datasetId), sha256, format), maxSide, limits.maxPixels),
+    async thumbnail({ datasetId, id, sha256, format }, maxSide) {
+      try {
+        return await thumbnail(pictureFile(folderOf(datasetId), sha256, format), maxSide, limits.maxPixels)
+      } catch (error) {
+        throw (await reader.item(datasetId, id)) ? error : itemNotFound(id)
+      }
+    },
     async delete(id) {
       const wasAtWork = await intake.stop(id)
       const wasThere = await store.remove(id, inUse)

@@ -135,6 +135,8 @@ export class DatasetStore {
   /** @returns whether there was one @throws {DatasetError} `in_use` */
   async remove(id: string, inUse: InUse): Promise<boolean> {
     return this.#prisma.$transaction(async (transaction) => {
+      // Whoever begins to work with it holds this row meanwhile.
+      await transaction.$queryRaw`SELECT 1 FROM "Dataset" WHERE "id" = ${id} FOR UPDATE`
       if (await inUse(transaction, id))
         throw new DatasetError('in_use', 'expected a dataset that no job works with, got one that a job does')
       const { count } = await transaction.dataset.deleteMany({ where: { id } })
