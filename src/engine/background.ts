@@ -12,7 +12,9 @@ export interface BackgroundTask {
 }
 
 interface Entry extends BackgroundTask {
-  state: 'new' | 'ready' | 'waiting' | 'leaving'
+  state: 'new' | 'ready' | 'waiting'
+  /** It is to be ended before its next unit of work. While it waits it is left alone: it would wait on, and the device with it. */
+  isEnding: boolean
 }
 
 export class Background {
@@ -29,7 +31,7 @@ export class Background {
   }
 
   add(task: BackgroundTask): void {
-    this.#queues[task.kind].push({ ...task, state: 'new' })
+    this.#queues[task.kind].push({ ...task, state: 'new', isEnding: false })
     this.#onReady()
   }
 
@@ -43,11 +45,11 @@ export class Background {
     return 'taken-back'
   }
 
-  /** Ends one that has begun before its next unit of work. */
+  /** Ends one that has begun before its next unit of work, when what it waits for has come. */
   end(kind: BackgroundKind, name: string): void {
     const entry = this.#queues[kind].find((one) => one.name === name)
     if (!entry) return
-    entry.state = 'leaving'
+    entry.isEnding = true
     this.#onReady()
   }
 
@@ -64,9 +66,8 @@ export class Background {
     const [entry] = this.#queues[kind]
     if (!entry) return 0
     const startedMs = performance.now()
-    const ends = entry.state === 'leaving'
-    if (entry.state === 'new') entry.state = 'ready'
-    const { value, done } = await (ends ? entry.units.return() : entry.units.next())
+    entry.state = 'ready'
+    const { value, done } = await (entry.isEnding ? entry.units.return() : entry.units.next())
     const tookMs = performance.now() - startedMs
     if (done) this.#queues[kind].shift()
     else if (value.kind === 'wait') this.#wait(entry, value.until)
@@ -91,10 +92,9 @@ export class Background {
   }
 
   #wait(entry: Entry, until: Promise<unknown>): void {
-    if (entry.state === 'leaving') return
     entry.state = 'waiting'
     const goOn = (): void => {
-      if (entry.state === 'waiting') entry.state = 'ready'
+      entry.state = 'ready'
       this.#onReady()
     }
     // What came of it is told to whoever made the promise.

@@ -11,6 +11,7 @@ import type { ChildMessage, ImageRequest } from '../../src/engine/protocol.ts'
 import type { Trainer } from '../../src/engine/trainer.ts'
 import type { TrainingHost, TrainingUnit } from '../../src/training/host.ts'
 import type { TrainingJob, TrainingOutcome } from '../../src/training/job.ts'
+import { waitFor as waitForPromise } from '../../src/training/units.ts'
 
 const folder = fileURLToPath(new URL('../../models/tiny', import.meta.url))
 let cacheDir: string
@@ -157,6 +158,24 @@ test('while a job waits the device rests, and the job goes on when what it waits
   arrival.resolve()
   await waitFor(() => newsOf('job').length === 2)
   expect(log).toContain('goes on')
+})
+
+test('a job that is cancelled while it waits for the disk keeps nobody from the device', async () => {
+  const written = Promise.withResolvers<void>()
+  const { loop, jobs } = start(async function* () {
+    log.push('writes')
+    yield* waitForPromise(written.promise)
+    return { kind: 'succeeded' }
+  })
+  jobs.train(jobOf('job'), 0)
+  await waitFor(() => log.includes('writes'))
+  jobs.cancel('job')
+  loop.submit(request('one'))
+  await waitFor(() => log.some(isTold('succeeded', 'one')))
+  expect(newsOf('job')).toEqual([{ kind: 'begun' }])
+  written.resolve()
+  await waitFor(() => newsOf('job').length === 2)
+  expect(newsOf('job').at(-1)).toEqual(ended('cancelled'))
 })
 
 test('a job that is to pause saves and ends; one that is cancelled ends at once; what it held is given back', async () => {
