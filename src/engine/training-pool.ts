@@ -134,7 +134,7 @@ export function trainingPool(parts: TrainingPoolParts): TrainingPool {
 
   /** Opens it on every device that is ready; those that are not open it when they start. */
   async function prepareEverywhere(model: ModelFolder): Promise<void> {
-    if (!leastBusy()) await deviceReady(undefined)
+    while (!leastBusy()) await deviceReady(undefined)
     const ready = devices.filter(({ state }) => state === 'ready')
     const prepared = await Promise.allSettled(ready.map((device) => device.prepare(model)))
     const failures = prepared.flatMap((result): unknown[] =>
@@ -153,11 +153,17 @@ export function trainingPool(parts: TrainingPoolParts): TrainingPool {
     train,
     deploy: (model) =>
       inTurn(async () => {
+        const { name, folder } = model
         await prepareEverywhere(model)
-        folders.set(model.name, model.folder)
+        const before = folders.get(name)
+        folders.set(name, folder)
         // One that dies meanwhile opens it when it starts again.
         await Promise.all(devices.map((device) => device.putLive(model)))
-        return modelOf(model.name)
+        if (devices.some((device) => device.serves(name))) return modelOf(name)
+        // All of them have died: they start again with what served before, whatever becomes of the folder.
+        if (before === undefined) folders.delete(name)
+        else folders.set(name, before)
+        throw new EngineError('deploy_failed', `the model ${name} cannot be served: all devices have died`)
       }),
     withdraw: (name) =>
       inTurn(async () => {

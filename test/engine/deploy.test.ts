@@ -12,6 +12,7 @@ let first: string
 let second: string
 let pool: Pool
 const events: DeviceEvent[] = []
+let hear: (event: DeviceEvent) => void = () => undefined
 
 beforeAll(async () => {
   cacheDir = await mkdtemp(join(tmpdir(), 'atelier-deploy-'))
@@ -25,7 +26,10 @@ beforeAll(async () => {
       models: [{ name: 'one', folder: first }],
       cacheDir,
     }) as const
-  pool = await startPool([device(0), device(1)], (event) => events.push(event))
+  pool = await startPool([device(0), device(1)], (event) => {
+    events.push(event)
+    hear(event)
+  })
 })
 afterAll(async () => {
   await pool.close()
@@ -84,6 +88,24 @@ test('a device that starts again serves what was deployed since', async () => {
     ['two', two],
   ])
   expect(one).not.toBe(two)
+})
+
+test('when all devices die while a model is put live it is refused, and what served before serves again without its folder', async () => {
+  const before = await versionOf('before the deaths')
+  const folder = join(cacheDir, 'third')
+  await cp(first, folder, { recursive: true })
+  const starts = () => events.flatMap((event) => (event.kind === 'ready' ? [event.pid] : []))
+  const started = starts().length
+  // Both have opened it, and neither can have heard that it is to serve.
+  let opened = 0
+  hear = ({ kind }) => {
+    if (kind !== 'plan' || (opened += 1) !== 2) return
+    for (const pid of starts().slice(-2)) process.kill(pid, 'SIGKILL')
+  }
+  await expect(pool.deploy({ name: 'one', folder })).rejects.toMatchObject({ code: 'deploy_failed' })
+  await rm(folder, { recursive: true })
+  await expect.poll(() => starts().length, { timeout: 60_000 }).toBe(started + 2)
+  expect(await versionOf('after the deaths')).toBe(before)
 })
 
 test('a withdrawn name is refused, and what was begun on it ends', async () => {
