@@ -8,7 +8,7 @@ import type { AssistanceResult, OrderKey, OrderNews, TrainingParentMessage } fro
 /** A device as this sees it. */
 export interface Helper {
   readonly name: string
-  /** It is ready, serves nobody and is home to no job. */
+  /** It is ready, serves nobody, has no errand and is home to no job. */
   readonly isFree: boolean
   send(message: TrainingParentMessage): void
 }
@@ -162,7 +162,7 @@ export class Assistance<H extends Helper> {
         else forget(result)
         return
       case 'declined':
-        return this.#reopen(device, taken, `${device.name} has requests to serve`)
+        return this.#reopen(device, taken, `${device.name} has something else to do`)
       case 'failed':
         // Of a step that is over even the weights are gone.
         if (this.#isWanted(taken)) {

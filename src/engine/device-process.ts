@@ -51,6 +51,7 @@ process.on('message', (message: ParentMessage) => {
     case 'dismiss':
       return device?.jobs.dismiss(message.job)
     case 'errand':
+      device?.jobs.giveWay()
       return device?.errands.begin(message.id, message.errand)
   }
 })

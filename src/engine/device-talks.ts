@@ -49,6 +49,11 @@ export class DeviceTalks {
     return this.#jobs.size
   }
 
+  /** That have not ended. */
+  get errands(): number {
+    return this.#errands.size
+  }
+
   /** @throws what `end` was given, when the process dies; {@link EngineError} training_failed with what the trainer said */
   async train(
     job: TrainingJob,

@@ -168,7 +168,8 @@ export class Device {
 
   /** It has nothing to do, and could help another one. */
   get isFree(): boolean {
-    return this.#state.kind === 'ready' && this.requests === 0 && this.jobs === 0
+    const { jobs, errands } = this.#talks
+    return this.#state.kind === 'ready' && this.requests === 0 && jobs === 0 && errands === 0
   }
 
   costsOf(model: string): Costs | undefined {
@@ -270,7 +271,11 @@ export class Device {
   /** @throws {DeviceDied} when the process is not there or dies; {@link EngineError} deploy_failed or export_failed */
   async errand(errand: Errand): Promise<void> {
     this.#requireReady()
-    return this.#talks.errand(errand)
+    try {
+      await this.#talks.errand(errand)
+    } finally {
+      if (this.isFree) this.#listeners.onFree()
+    }
   }
 
   #requireReady(): void {

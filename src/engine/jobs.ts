@@ -86,7 +86,7 @@ export class Jobs {
     })
   }
 
-  /** A request came: what is not begun may be done sooner by another device. */
+  /** A request or an errand came: what is not begun may be done sooner by another device. */
   giveWay(): void {
     if (!this.#waiting) return
     this.#options.background.takeBack('assistance', nameOf(this.#waiting))

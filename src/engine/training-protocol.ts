@@ -87,7 +87,7 @@ export type TrainingNews =
 
 export type AssistanceResult =
   | { readonly kind: 'done'; readonly file: string }
-  /** Requests came before it was begun. */
+  /** Requests or an errand came before it was begun. */
   | { readonly kind: 'declined' }
   | { readonly kind: 'failed'; readonly message: string }
 
