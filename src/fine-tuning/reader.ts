@@ -6,6 +6,7 @@ import { toJob, type FineTuningJob } from './job.ts'
 import type { MeasuredStage } from './plan.ts'
 import { overallStep, placeOf, type JobParameters } from './specification.ts'
 import { fineTuningStates, type FineTuningState } from './states.ts'
+import type { NewCheckpoint, NewSample } from './store.ts'
 
 export interface PageOptions {
   /** Id of the last one of the page before. */
@@ -38,37 +39,23 @@ export interface MetricsOptions {
   readonly every?: number | undefined
 }
 
-export interface SampleRecord {
+export interface SampleRecord extends NewSample {
   readonly id: string
   readonly jobId: string
-  readonly stage: number
-  readonly step: number
-  readonly index: number
-  readonly prompt: string
-  readonly seed: number
-  /** Relative to the job's folder. */
-  readonly file: string
-  readonly width: number
-  readonly height: number
   readonly createdAt: Date
 }
 
-export interface CheckpointRecord {
+export interface CheckpointRecord extends NewCheckpoint {
   readonly id: string
   readonly jobId: string
-  readonly stage: number
-  readonly step: number
-  /** Relative to the job's folder. */
-  readonly folder: string
-  readonly sizeBytes: number
   readonly createdAt: Date
   /** Of its last step; undefined when that was not written. */
   readonly metrics: StepMetrics | undefined
 }
 
 const defaultLimit = 20
-/** Jobs that a plan is measured by, and steps below which a stage tells nothing. */
-const [measuredJobs, leastMeasuredSteps] = [10, 3]
+/** Jobs that a plan is measured by, steps of each stage, and steps below which one tells nothing. */
+const [measuredJobs, measuredSteps, leastMeasuredSteps] = [10, 200, 3]
 const defaultMetrics = 1_000
 /** What one look at the table of events gives at most. */
 export const eventsAtOnce = 500
@@ -216,7 +203,7 @@ export class FineTuningReader {
     return { ...row, sizeBytes: Number(row.sizeBytes), metrics: metrics.get(row.step) }
   }
 
-  /** What steps of the newest jobs took, each stage by its median. */
+  /** What the first steps of the newest jobs took, each stage by its median. */
   async measuredStages(model: string): Promise<readonly MeasuredStage[]> {
     const rows = await this.#prisma.fineTuningJob.findMany({
       where: { model, step: { gte: leastMeasuredSteps } },
@@ -229,7 +216,7 @@ export class FineTuningReader {
         const ranges = parameters.stages.map(({ steps }, stage) => ({
           stage,
           first: overallStep(parameters, stage, 1),
-          last: overallStep(parameters, stage, steps),
+          last: overallStep(parameters, stage, Math.min(steps, measuredSteps)),
         }))
         const medians = await this.#prisma.$queryRaw<{ stage: number; stepMs: number }[]>`
           SELECT range."stage", percentile_cont(0.5) WITHIN GROUP (ORDER BY metric."deviceMs") AS "stepMs"

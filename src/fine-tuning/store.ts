@@ -2,7 +2,7 @@
  * Every change of a job, each one transaction with its queue job, its events and its notifications; what may become of what is
  * `states.ts`. A run's writes are fenced: they are made only while the row is held by the attempt that makes them.
  */
-import type { StepReport } from '../training/job.ts'
+import type { SampleReport, StepReport } from '../training/job.ts'
 import { notify, type Prisma, type Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { EnergyUse } from './energy.ts'
@@ -44,17 +44,7 @@ export type NewJob = Pick<
 /** Which attempt writes. */
 export type Attempt = Pick<FineTuningJob, 'id' | 'attempt' | 'parameters'>
 
-export interface NewSample {
-  readonly stage: number
-  readonly step: number
-  readonly index: number
-  readonly prompt: string
-  readonly seed: number
-  /** Relative to the job's folder. */
-  readonly file: string
-  readonly width: number
-  readonly height: number
-}
+export type NewSample = Omit<SampleReport, 'type'>
 
 export interface NewCheckpoint {
   readonly stage: number
@@ -228,6 +218,7 @@ export class FineTuningStore {
           data: {
             ...standing,
             crashes,
+            expectedEnd: null,
             ...(isCause && {
               errorCode: serverFailed.code,
               errorMessage: serverFailed.message,
@@ -238,7 +229,9 @@ export class FineTuningStore {
         })
         const event = isCause
           ? failure(serverFailed)
-          : info('The server had stopped; the job goes on from its last checkpoint', { type: 'queued' })
+          : standing.state === 'paused'
+            ? info('The server had stopped; the job is paused at its last checkpoint', { type: 'paused' })
+            : info('The server had stopped; the job goes on from its last checkpoint', { type: 'queued' })
         await addEvents(transaction, row.id, row.eventCount + 1, [event])
       }
       const waiting = await transaction.fineTuningJob.findMany({ where: { state: 'queued' } })

@@ -113,22 +113,24 @@ export type TrainingEvent =
       readonly microBatch: number
     }
   | StepReport
-  | {
-      readonly type: 'sample'
-      readonly stage: number
-      readonly step: number
-      /** Of the plan's prompts. */
-      readonly index: number
-      readonly prompt: string
-      readonly seed: number
-      /** A WebP picture, relative to the job's folder. */
-      readonly file: string
-      readonly width: number
-      readonly height: number
-    }
+  | SampleReport
   /** Relative to the job's folder. */
   | { readonly type: 'checkpoint'; readonly stage: number; readonly step: number; readonly folder: string }
   | StageReport
+
+export interface SampleReport {
+  readonly type: 'sample'
+  readonly stage: number
+  readonly step: number
+  /** Of the plan's prompts. */
+  readonly index: number
+  readonly prompt: string
+  readonly seed: number
+  /** A WebP picture, relative to the job's folder. */
+  readonly file: string
+  readonly width: number
+  readonly height: number
+}
 
 export interface StepReport {
   readonly type: 'step'
