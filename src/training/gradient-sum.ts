@@ -26,16 +26,18 @@ export class GradientSum {
 
   /** The same with stops. */
   *adding(gradients: Tensors, weight: number): Passing {
+    const isFirst = this.#weight === 0
     for (const { key, tensor: sum, from, to } of rangesOf(this.gradients)) {
       const gradient = tensorOf(gradients, key, sum.length)
-      for (let i = from; i < to; i++) sum[i] = sum[i]! + weight * gradient[i]!
+      if (isFirst) for (let i = from; i < to; i++) sum[i] = weight * gradient[i]!
+      else for (let i = from; i < to; i++) sum[i] = sum[i]! + weight * gradient[i]!
       yield
     }
     this.#weight += weight
   }
 
+  /** What is added next takes the place of what is there, a part of a sum included. */
   clear(): void {
-    for (const sum of this.gradients.values()) sum.fill(0)
     this.#weight = 0
   }
 }

@@ -109,9 +109,11 @@ test('gradients of micro-batches add up to those of the whole batch', async () =
     const mean = data.map((value) => value / sum.weight)
     expect(difference(mean, whole.gradients.get(key)!).absolute / largest).toBeLessThanOrEqual(1e-6)
   }
+  sum.adding(whole.gradients, 1).next() // and no further
   sum.clear()
-  expect([...sum.gradients.values()].every((data) => data.every((value) => value === 0))).toBe(true)
-  expect(sum.weight).toBe(0)
+  sum.add(whole.gradients, 1)
+  expect([...sum.gradients]).toEqual([...whole.gradients])
+  expect(sum.weight).toBe(1)
 })
 
 describe('AdamW', () => {
