@@ -1,4 +1,6 @@
 /** How many rows a micro-batch has: as many as fit into the time after which the device must be free for other work. */
+import { reasonOf } from './data/errors.ts'
+import type { TrainingHost } from './host.ts'
 import type { MicroStepper } from './micro-step.ts'
 import { readMicroBatch, writeMicroBatch } from './plan.ts'
 import type { StageInputs } from './stage-inputs.ts'
@@ -10,15 +12,26 @@ export async function* microBatchSize(
   { job, index, stage, data }: StageInputs,
   stepper: MicroStepper,
   buffers: { readonly weights: Tensors; readonly gradients: Tensors },
+  host: Pick<TrainingHost, 'tell'>,
 ): Units<number> {
   const known = await readMicroBatch(job.folder, index)
   if (known !== undefined) return known
   const measure = async function* (rows: number): AsyncGenerator<void, number, void> {
     const batch = await data.withRows(rows).microBatch(0, 0)
     const run = (): AsyncGenerator<void, unknown, void> => stepper.run(batch, { ...buffers, lossScale: 1 })
-    // The first round allocates, unless it says enough already.
-    const coldMs = yield* longestPartMs(run())
-    return coldMs > 2 * job.maxMicroStepMs ? coldMs : yield* longestPartMs(run())
+    try {
+      // The first round allocates, unless it says enough already.
+      const coldMs = yield* longestPartMs(run())
+      return coldMs > 2 * job.maxMicroStepMs ? coldMs : yield* longestPartMs(run())
+    } catch (error) {
+      if (rows === 1) throw error
+      // On a device that is quick the memory ends before the time does.
+      host.tell({
+        type: 'note',
+        message: `stage ${index + 1}: fewer than ${rows} pictures a micro-step, which are too many: ${reasonOf(error)}`,
+      })
+      return Infinity
+    }
   }
   const rows = yield* each('prepare', chooseMicroBatch(stage.batchSize, job.maxMicroStepMs, measure))
   await writeMicroBatch(job.folder, index, rows)

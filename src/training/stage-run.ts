@@ -95,14 +95,14 @@ export class StageRun {
       await encoders.close()
     }
     const state = from
-      ? await readTrainingState(job.folder, from, backbone.trained)
-      : startState(await backbone.initial())
+      ? yield* waitFor(readTrainingState(job.folder, from, backbone.trained))
+      : startState(yield* waitFor(backbone.initial()))
     yield { kind: 'prepare' }
     const gradients = zerosLike(state.weights)
     const stepper = await openMicroStepper(backbone, host)
     try {
       yield { kind: 'prepare' }
-      const rows = yield* microBatchSize(inputs, stepper, { weights: state.weights, gradients })
+      const rows = yield* microBatchSize(inputs, stepper, { weights: state.weights, gradients }, host)
       const data = inputs.data.withRows(rows)
       if (inputs.stage.recompute === 'blocks' && backbone.step.kind === 'whole')
         host.tell({
@@ -191,10 +191,8 @@ export class StageRun {
     const becomes = backbone.finish
       ? yield* each('evaluate', backbone.finish(this.#state.average, this.#pictures(), this.#host))
       : backbone.becomes
-    const largestChange = yield* paced(
-      'update',
-      largestChangePass(await backbone.initial(), this.#state.average),
-    )
+    const before = yield* waitFor(backbone.initial())
+    const largestChange = yield* paced('update', largestChangePass(before, this.#state.average))
     const report: StageReport = {
       type: 'stage_finished',
       stage: index,

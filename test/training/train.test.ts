@@ -1,6 +1,7 @@
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { sessions } from './serving.ts'
 import { anyTime, checkpointsOf, differing, ofType, oneStage, run, smallJob, stateOf } from './small-run.ts'
 
 test('a job in two stages trains, tells what it does, and leaves its checkpoints', async () => {
@@ -105,6 +106,28 @@ test('a pause before the first step of a stage leaves what the stage before it h
   ])
   const [, { heldOut } = {}] = ofType(events, 'stage_finished')
   expect(heldOut!.lossBefore).toBeGreaterThan(0)
+})
+
+test('micro-batches that the device has no memory for are not taken, and that is told', async () => {
+  const job = await smallJob()
+  const { events, outcome } = await run(job, {
+    host: {
+      openSession: async (graph, needs) => {
+        const session = await sessions.openSession(graph, needs)
+        const run: typeof session.run = (feeds, into) =>
+          feeds['tokens']?.dims[0] === 4
+            ? Promise.reject(new Error('Failed to allocate memory'))
+            : session.run(feeds, into)
+        return { ...session, run }
+      },
+    },
+  })
+  expect(outcome).toEqual({ kind: 'succeeded' })
+  expect(ofType(events, 'stage_started').map(({ microBatch }) => microBatch)).toEqual([2, 2])
+  expect(ofType(events, 'note').map(({ message }) => message)).toEqual([
+    'stage 1: fewer than 4 pictures a micro-step, which are too many: Failed to allocate memory',
+    'stage 2: fewer than 4 pictures a micro-step, which are too many: Failed to allocate memory',
+  ])
 })
 
 test('thirty steps lower the loss, on pictures that were held out as well', async () => {
