@@ -70,11 +70,6 @@ export class Loop {
     this.#requests.cancel(id)
   }
 
-  /** Requests wait or run. */
-  get isServing(): boolean {
-    return this.#requests.count > 0
-  }
-
   /** New requests for its name get this model from now on; those that were begun end on the one before, which then leaves. */
   putLive(pipeline: Pipeline, book: CostBook): void {
     this.#options.books.set(pipeline.key, book)

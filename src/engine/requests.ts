@@ -40,11 +40,6 @@ export class Requests {
     this.#options = options
   }
 
-  /** Requests that wait or run. */
-  get count(): number {
-    return this.#tasks.size
-  }
-
   /** Whether a request that was begun on it has not ended. */
   isUsing(pipeline: Pipeline): boolean {
     return this.#tasks.values().some((task) => task.pipeline === pipeline)

@@ -27,7 +27,7 @@ export interface LoraOptions {
   readonly targets: readonly string[]
 }
 
-/** The attentions' projections, as diffusers' fine-tuning scripts choose them. */
+/** The projections of the attentions, self and cross, as diffusers' and PEFT's own training scripts choose them. */
 export const defaultTargets: readonly string[] = ['to_q', 'to_k', 'to_v', 'to_out.0']
 
 /** Which products of a model get an adapter. */

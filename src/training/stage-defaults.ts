@@ -4,15 +4,7 @@
  * millions on sixty-four.
  */
 import type { StageKind, TrainingMethod, TrainingStage } from './job.ts'
-
-/** The paper's own figures, for those who have as much: steps, and pictures in each. */
-export const publishedRecipe: Readonly<
-  Record<Exclude<StageKind, 'vae'>, { readonly steps: number; readonly batchSize: number }>
-> = {
-  pixel: { steps: 300_000, batchSize: 128 * 8 },
-  align: { steps: 150_000, batchSize: 178 * 64 },
-  aesthetic: { steps: 100_000, batchSize: 40 * 64 },
-}
+import { defaultTargets } from './lora.ts'
 
 interface KindDefaults {
   readonly steps: number
@@ -66,8 +58,7 @@ const largeParameters = 100e6
 export const isLarge = ({ parameters }: Pick<TrainedModel, 'parameters'>): boolean =>
   parameters >= largeParameters
 
-/** Attention's projections, self and cross, as diffusers' and PEFT's own training scripts choose them. */
-export const defaultLora = { rank: 16, targets: ['to_q', 'to_k', 'to_v', 'to_out.0'] } as const
+export const defaultLora = { rank: 16, targets: defaultTargets } as const
 
 /** Every number of a stage: what is asked for, else the default of its kind. */
 export function completeStage(
