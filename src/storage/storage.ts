@@ -22,17 +22,17 @@ export interface StorageOptions {
 export async function openStorage({ dataDir, onError }: StorageOptions): Promise<Storage> {
   const database = await openEmbeddedDatabase(dataDir)
   try {
-    const [{ queues, close }, blobs] = await Promise.all([
+    const [opened, blobs] = await Promise.all([
       openQueues(database, ['generation', 'fine_tuning'], onError),
       BlobDirectory.open(join(dataDir, 'blobs')),
     ])
     return {
       database,
-      generationQueue: queues.generation,
-      fineTuningQueue: queues.fine_tuning,
+      generationQueue: opened.queues.generation,
+      fineTuningQueue: opened.queues.fine_tuning,
       blobs,
       async close() {
-        await close()
+        await opened.close()
         await database.close()
       },
     }
