@@ -122,21 +122,22 @@ export class Deployments {
    * Exports a checkpoint and serves it under a name: new requests get it, and those that were begun end on what they began with.
    * @throws {FineTuningError} `export_failed`
    */
-  deploy(name: string, { job, baseModel, checkpoint }: DeploySource): Promise<Deployment> {
-    return this.#alone(async () => {
-      const { pool, dataDir } = this.#options
-      const id = newDeploymentId()
-      const folder = join(modelsOf(dataDir), id)
-      try {
-        await pool.exportCheckpoint({ job, checkpoint: checkpoint.folder, out: folder, form: 'model' })
+  async deploy(name: string, { job, baseModel, checkpoint }: DeploySource): Promise<Deployment> {
+    const { pool, dataDir } = this.#options
+    const id = newDeploymentId()
+    const folder = join(modelsOf(dataDir), id)
+    try {
+      // It may take minutes, and a rollback must not wait for it.
+      await pool.exportCheckpoint({ job, checkpoint: checkpoint.folder, out: folder, form: 'model' })
+      return await this.#alone(async () => {
         const { version } = await pool.deploy({ name, folder })
         const origin = { baseModel, jobId: job.id, checkpointId: checkpoint.id, step: checkpoint.step }
-        return await this.#write({ id, name, folder, modelVersion: version, ...origin })
-      } catch (error) {
-        await rm(folder, { recursive: true, force: true })
-        throw asExportFailure(error)
-      }
-    })
+        return this.#write({ id, name, folder, modelVersion: version, ...origin })
+      })
+    } catch (error) {
+      await rm(folder, { recursive: true, force: true })
+      throw asExportFailure(error)
+    }
   }
 
   /** The new one serves already; when no row can say so, what the rows say serves again. */

@@ -19,6 +19,8 @@ const betweenMetricsMs = 5_000
 export interface ProgressOptions {
   readonly job: FineTuningJob
   readonly folder: string
+  /** Those that were written down before. */
+  readonly checkpoints: readonly string[]
   readonly store: FineTuningStore
   readonly pool: Pick<TrainingPool & ServingPool, 'devices'>
   readonly meter: EnergyMeter
@@ -38,13 +40,21 @@ export class RunProgress {
   #timer: NodeJS.Timeout | undefined
   #writing: Promise<void> = Promise.resolve()
   #toldMetricsAtMs = -Infinity
-  #trainedMs: number
-  /** Of this run. */
-  #used = { deviceMs: 0, joules: 0 }
+  #trainedMs: ReadonlyMap<string, number>
+  /** Of the job. */
+  readonly #used: { deviceMs: number; joules: number }
+  /** A run that goes on begins with telling what it goes on from, which was told before and is no progress. */
+  readonly #known: { readonly checkpoints: Set<string>; readonly reports: Set<number> }
 
   constructor(options: ProgressOptions) {
+    const { job, checkpoints, pool } = options
     this.#options = options
-    this.#trainedMs = trainedMs(options.pool)
+    this.#trainedMs = trainedMs(pool)
+    this.#used = { deviceMs: job.usage.deviceMs, joules: job.usage.joules }
+    this.#known = {
+      checkpoints: new Set(checkpoints),
+      reports: new Set(job.reports.map(({ stage }) => stage)),
+    }
   }
 
   started(device: string): void {
@@ -91,13 +101,15 @@ export class RunProgress {
         )
       }
       case 'checkpoint': {
-        const step = at(event.stage, event.step)
+        if (this.#known.checkpoints.has(event.folder)) return
+        this.#known.checkpoints.add(event.folder)
         this.#checkpoints.push(event.folder)
-        const checkpoint_id = checkpointIdOf(job.id, { step })
-        this.#add(info(`Checkpoint saved after step ${step}`, { type: 'checkpoint', step, checkpoint_id }))
+        this.#add(checkpointSaved(job.id, at(event.stage, event.step)))
         return this.#writeNow()
       }
       case 'stage_finished': {
+        if (this.#known.reports.has(event.stage)) return
+        this.#known.reports.add(event.stage)
         this.#reports.push(event)
         const { stage, heldOut } = event
         const learned = heldOut
@@ -195,10 +207,19 @@ export class RunProgress {
   #deviceMs(): number {
     const before = this.#trainedMs
     this.#trainedMs = trainedMs(this.#options.pool)
-    const difference = this.#trainedMs - before
-    return difference >= 0 ? difference : this.#trainedMs
+    return [...this.#trainedMs].reduce((sum, [device, ms]) => {
+      const was = before.get(device) ?? 0
+      return sum + (ms >= was ? ms - was : ms)
+    }, 0)
   }
 }
+
+export const checkpointSaved = (jobId: string, step: number): NewEvent =>
+  info(`Checkpoint saved after step ${step}`, {
+    type: 'checkpoint',
+    step,
+    checkpoint_id: checkpointIdOf(jobId, { step }),
+  })
 
 /** It may have made room for a later one already. */
 function ifGone(error: unknown): undefined {
@@ -206,5 +227,5 @@ function ifGone(error: unknown): undefined {
   throw error
 }
 
-const trainedMs = ({ devices }: Pick<ServingPool, 'devices'>): number =>
-  devices.reduce((sum, { load }) => sum + load.training.deviceMs, 0)
+const trainedMs = ({ devices }: Pick<ServingPool, 'devices'>): ReadonlyMap<string, number> =>
+  new Map(devices.map(({ name, load }) => [name, load.training.deviceMs]))

@@ -186,6 +186,14 @@ export class FineTuningReader {
     )
   }
 
+  async foldersOfCheckpoints(jobId: string): Promise<readonly string[]> {
+    const rows = await this.#prisma.fineTuningCheckpoint.findMany({
+      where: { jobId },
+      select: { folder: true },
+    })
+    return rows.map(({ folder }) => folder)
+  }
+
   /** @param id or `latest`. @throws {FineTuningError} `checkpoint_not_found` */
   async checkpoint(
     job: Pick<FineTuningJob, 'id' | 'number' | 'parameters'>,

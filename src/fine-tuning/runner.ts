@@ -9,7 +9,7 @@ import type { Storage } from '../storage/storage.ts'
 import { checkpointFolders, describeCheckpoint } from './checkpoint-folders.ts'
 import type { EnergyMeter } from './energy.ts'
 import { toTrainingJob, type Failure, type FineTuningJob, type JobFolders } from './job.ts'
-import { RunProgress } from './progress.ts'
+import { checkpointSaved, RunProgress } from './progress.ts'
 import type { FineTuningReader } from './reader.ts'
 import { jobChannel, nothingTold, type FineTuningStore } from './store.ts'
 
@@ -69,7 +69,7 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
 
   async function run(job: FineTuningJob): Promise<void> {
     const folders = foldersOf(job.id)
-    await writeUnknownCheckpoints(job, folders.folder)
+    const checkpoints = await writeUnknownCheckpoints(job, folders.folder)
     const [pause, cancel] = [new AbortController(), new AbortController()]
     // The row says what is wished of the job; a notification says that it is worth looking.
     const look = async (): Promise<void> => {
@@ -83,6 +83,7 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
     const progress = new RunProgress({
       job,
       folder: folders.folder,
+      checkpoints,
       store,
       pool,
       meter,
@@ -125,16 +126,18 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
     }
   }
 
-  /** A server that died may have had no time to write down what was saved. */
-  async function writeUnknownCheckpoints(job: FineTuningJob, folder: string): Promise<void> {
+  /** A server that died may have had no time to write down what was saved. @returns all that there are */
+  async function writeUnknownCheckpoints(job: FineTuningJob, folder: string): Promise<readonly string[]> {
     const kept = await checkpointFolders(folder)
-    if (kept.length === 0) return
-    const known = await reader.checkpoints(job, { limit: kept.length })
-    const unknown = kept.filter((each) => !known.data.some((checkpoint) => checkpoint.folder === each))
+    if (kept.length === 0) return kept
+    const known = await reader.foldersOfCheckpoints(job.id)
+    const unknown = kept.filter((each) => !known.includes(each))
     const checkpoints = await Promise.all(
       unknown.map((each) => describeCheckpoint(folder, each, job.parameters)),
     )
-    await store.write(job, { ...nothingTold, checkpoints, kept })
+    const events = checkpoints.map(({ step }) => checkpointSaved(job.id, step))
+    await store.write(job, { ...nothingTold, checkpoints, kept, events })
+    return kept
   }
 
   const stopListening = await Promise.all([

@@ -5,6 +5,7 @@ import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
+import { DatasetError } from '../datasets/errors.ts'
 import type { ModelFolder, ModelInfo, Pool } from '../engine/pool.ts'
 import { Announcements } from '../storage/announcements.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -16,7 +17,14 @@ import { openEnergyMeter, type Rates } from './energy.ts'
 import { FineTuningError } from './errors.ts'
 import { streamEvents, type StreamOptions } from './event-stream.ts'
 import type { FineTuningEvent } from './events.ts'
-import { isJobId, toTrainingJob, type FineTuningJob, type JobFolders, type OnBadData } from './job.ts'
+import {
+  isJobId,
+  toTrainingJob,
+  type Failure,
+  type FineTuningJob,
+  type JobFolders,
+  type OnBadData,
+} from './job.ts'
 import { planJob, type JobPlan } from './plan.ts'
 import {
   FineTuningReader,
@@ -165,11 +173,11 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
       else await store.refuse(job.id, verdict.error)
     } catch (error) {
       log.error({ err: error, job: job.id }, 'a job could not be validated')
-      const message =
-        error instanceof FineTuningError
-          ? error.message
-          : 'The dataset could not be read; the log has the details.'
-      await store.refuse(job.id, { code: 'bad_dataset', message })
+      const failure: Failure =
+        error instanceof DatasetError
+          ? { code: 'bad_dataset', message: error.message }
+          : { code: 'storage_failed', message: 'The job could not be prepared; the log has the details.' }
+      await store.refuse(job.id, failure)
     }
   }
 

@@ -98,8 +98,30 @@ async function practise(
   begun.push({ id: job.id, after: done })
   onStart?.('practice:0')
 
+  const folderOf = (stage: number, step: number) =>
+    `checkpoints/${String(stage).padStart(2, '0')}-${String(step).padStart(6, '0')}`
+  function tellEnd(stage: number, steps: number): void {
+    const { kind, batchSize } = job.stages[stage]!
+    onEvent({
+      type: 'stage_finished',
+      stage,
+      kind,
+      steps,
+      pictures: steps * batchSize,
+      heldOut: { lossBefore: 2, lossAfter: 1, pictures: 1 },
+      largestChange: { parameter: 'proj_out.weight', relative: 0.5 },
+      deviceMs: steps * stepMs,
+    })
+  }
+  // As a real run does, which tells what it goes on from.
+  if (done > 0) {
+    const [stage, step] = [savedStage!, savedStep!]
+    onEvent({ type: 'checkpoint', stage, step, folder: folderOf(stage, step) })
+    if (step === job.stages[stage]?.steps) tellEnd(stage, step)
+  }
+
   async function save(stage: number, step: number): Promise<void> {
-    const folder = `checkpoints/${String(stage).padStart(2, '0')}-${String(step).padStart(6, '0')}`
+    const folder = folderOf(stage, step)
     await mkdir(join(job.folder, folder), { recursive: true })
     await writeFile(join(job.folder, folder, 'state.json'), '{}')
     const between = (await readdir(checkpoints)).filter(
@@ -141,18 +163,7 @@ async function practise(
         onEvent({ type: 'sample', stage, step, index, prompt, seed, file, width: 8, height: 8 })
       }
     }
-    if (step === steps) {
-      onEvent({
-        type: 'stage_finished',
-        stage,
-        kind,
-        steps,
-        pictures: steps * batchSize,
-        heldOut: { lossBefore: 2, lossAfter: 1, pictures: 1 },
-        largestChange: { parameter: 'proj_out.weight', relative: 0.5 },
-        deviceMs: steps * stepMs,
-      })
-    }
+    if (step === steps) tellEnd(stage, steps)
     if (step % job.checkpointEvery === 0 || step === steps) await save(stage, step)
   }
   return { kind: 'succeeded' }

@@ -115,7 +115,24 @@ describe('a pause', () => {
       { id, after: 2 },
     ])
     expect((await fixture.service.metrics(id, {})).data.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5])
-    expect(await typesOf(id)).toEqual(expect.arrayContaining(['pausing', 'paused', 'resumed']))
+    const types = await typesOf(id)
+    expect(types).toEqual(expect.arrayContaining(['pausing', 'paused', 'resumed']))
+    // What the second run goes on from was told by the first.
+    expect(types.filter((type) => type === 'checkpoint')).toHaveLength(2)
+  })
+
+  test('between two stages leaves what was told of the first as it is', async () => {
+    const letGo = holdBefore(3)
+    const { id } = await fixture.create({ stages: [smallStage, smallStage] })
+    await heldAt(id, 2)
+    await fixture.service.pause(id)
+    const paused = await fixture.until(id, 'paused')
+    expect(paused.reports).toMatchObject([{ stage: 0, joules: 20 }])
+    letGo()
+    await fixture.service.resume(id)
+    const { reports } = await fixture.until(id, 'succeeded')
+    expect(reports).toMatchObject([paused.reports[0], { stage: 1, joules: 20 }])
+    expect((await typesOf(id)).filter((type) => type === 'stage_finished')).toHaveLength(2)
   })
 
   test('of a job that waits takes it out of the queue', async () => {
@@ -208,6 +225,31 @@ describe('a server', () => {
       state: 'failed',
       error: { code: 'server_failed' },
     })
+  })
+
+  test('that goes on from a checkpoint that was told before is not taken to have got any further', async () => {
+    const id = await killedIn(4)
+    await rows().update({ where: { id }, data: { crashes: 2 } })
+    await fixture.storage.database.prisma.fineTuningMetric.deleteMany()
+    const next = practicePool()
+    const { promise: held, resolve } = Promise.withResolvers<void>()
+    next.beforeStep = (step) => (step === 4 ? held : undefined)
+    await fixture.start(next)
+    await expect
+      .poll(async () => (await fixture.service.metrics(id, {})).data.map(({ step }) => step))
+      .toEqual([3])
+    expect(await rows().findUnique({ where: { id } })).toMatchObject({ crashes: 3 })
+    resolve()
+    await fixture.until(id, 'succeeded')
+  })
+
+  test('that died under a job that was to pause leaves it paused, and says so', async () => {
+    const id = await killedIn(4)
+    const expectedEnd = new Date()
+    await rows().update({ where: { id }, data: { pauseAsked: true, expectedEnd } })
+    await fixture.start(practicePool())
+    expect(await fixture.service.find(id)).toMatchObject({ state: 'paused', expectedEnd: undefined })
+    expect((await typesOf(id)).at(-1)).toBe('paused')
   })
 
   test('goes on with a validation that was cut short', async () => {
@@ -419,6 +461,23 @@ describe('deployments', () => {
     ])
     expect((await fixture.service.deployments.get(beside.id)).state).toBe('withdrawn')
     await fixture.service.deployments.withdraw('tiny-512')
+  })
+
+  test('are made without a rollback having to wait', async () => {
+    const { id } = await fixture.create()
+    await fixture.until(id, 'succeeded')
+    const { promise: made, resolve } = Promise.withResolvers<void>()
+    const unhindered = practicePool()
+    pool.exportCheckpoint = async (order) => {
+      await made
+      return unhindered.exportCheckpoint(order)
+    }
+    const deploying = fixture.service.deploy(id, 'latest', 'tiny-512')
+    await expect(fixture.service.deployments.rollback('tiny-512')).rejects.toMatchObject({
+      code: 'nothing_to_roll_back',
+    })
+    resolve()
+    expect(await deploying).toMatchObject({ name: 'tiny-512', state: 'live' })
   })
 
   test('that cannot be made change nothing and leave nothing', async () => {
