@@ -20,7 +20,13 @@
 import createClient, { type Client } from 'openapi-fetch'
 import { expectSuccess, unwrap, withKey, withSignal, type RequestOptions } from './calls.ts'
 import { createDatasets, type Datasets } from './datasets.ts'
-import { createDeployments, createFineTuning, type DeploymentCalls, type FineTuning } from './fine-tuning.ts'
+import {
+  createDeployments,
+  createFineTuning,
+  type DeploymentCalls,
+  type FineTuning,
+  type KeyedOptions,
+} from './fine-tuning.ts'
 import { createGenerations, type Generations } from './generations.ts'
 import { readImageStream, type ImageStreamEvent } from './image-stream.ts'
 import { retryingFetch } from './retry.ts'
@@ -106,7 +112,7 @@ export interface Atelier {
     /** @throws {AtelierError} */
     retrieve(id: string, options?: RequestOptions): Promise<SchemaModel>
     /** Serves again what served before the live deployment. @throws {AtelierError} */
-    rollback(id: string, options?: RequestOptions): Promise<SchemaModel>
+    rollback(id: string, options?: KeyedOptions): Promise<SchemaModel>
     /** Takes back all that was deployed under the name; resolves to what served until now. @throws {AtelierError} */
     withdraw(id: string, options?: RequestOptions): Promise<SchemaDeployment>
   }
@@ -163,8 +169,8 @@ export function createAtelier(options: AtelierOptions): Atelier {
       retrieve(id, { signal } = {}) {
         return unwrap(raw.GET('/v1/models/{id}', { params: { path: { id } }, ...withSignal(signal) }), signal)
       },
-      rollback(id, { signal } = {}) {
-        const init = { params: { path: { id } }, ...withSignal(signal) }
+      rollback(id, { signal, idempotencyKey } = {}) {
+        const init = { params: { path: { id }, header: withKey(idempotencyKey) }, ...withSignal(signal) }
         return unwrap(raw.POST('/v1/models/{id}/rollback', init), signal)
       },
       withdraw(id, { signal } = {}) {

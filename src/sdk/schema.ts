@@ -645,7 +645,8 @@ export interface paths {
         put?: never;
         /**
          * Serve again what served under this name before the live deployment.
-         * @description The deployment whose place it took, or the configured model. The request has no body.
+         * @description The deployment whose place it took, or the configured model. A second one goes one further back, unless it has the same
+         *     `Idempotency-Key`. The request has no body.
          */
         post: operations["rollbackModel"];
         delete?: never;
@@ -3828,7 +3829,15 @@ export interface operations {
     rollbackModel: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /**
+                 * @description A name for this request, unique to it (a UUID is fine), valid for 24 hours. A second request with the same key and
+                 *     the same body gets what became of the first one (the same pictures, also where the server picked the seed, or the
+                 *     same failure), waits for it if need be, and is marked `idempotency-replayed: true`; with another body it is refused.
+                 * @example 7b1f6a52-3c0e-4f0e-9a55-2f3f6a6b1c11
+                 */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
             path: {
                 /**
                  * @description The model's own name.
@@ -3844,6 +3853,7 @@ export interface operations {
             200: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
+                    "idempotency-replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3862,6 +3872,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            422: components["responses"]["KeyConflict"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };

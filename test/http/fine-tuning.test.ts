@@ -249,6 +249,7 @@ describe('on its way a job leaves', () => {
       .set({ Accept: 'text/event-stream', 'Last-Event-ID': String(data.length) })
       .expect(204)
     await api().get(`${jobs}/${id}/events?after=none`).expect(400)
+    await api().get('/v1/deployments?name=%00').expect(400)
   })
 })
 
@@ -273,8 +274,12 @@ test('a checkpoint is deployed, listed, rolled back and withdrawn, and models sa
   await api().delete(`/v1/deployments/${deployment.id}`).expect(409)
   await api().delete(`${jobs}/${id}`).expect(409)
 
-  const { body: rolledBack } = await api().post('/v1/models/tiny-512/rollback').expect(200)
-  expect(rolledBack).toMatchObject({ id: 'tiny-512', origin: null })
+  const rollback = () => api().post('/v1/models/tiny-512/rollback').set('Idempotency-Key', 'back-1')
+  for (const isAgain of [undefined, 'true']) {
+    const { body, headers } = await rollback().expect(200)
+    expect(body).toMatchObject({ id: 'tiny-512', origin: null })
+    expect(headers['idempotency-replayed']).toBe(isAgain)
+  }
   const { body: refusal } = await api().post('/v1/models/tiny-512/rollback').expect(409)
   expect(refusal.error.code).toBe('nothing_to_roll_back')
 

@@ -4,31 +4,32 @@ import { ApiError } from '../errors.ts'
 import type { Handler } from '../contract.ts'
 import { resolveModel } from '../limits.ts'
 import { describeModel } from './models.ts'
-import { idempotencyKeyOf, refuseBody, type RouteDependencies } from './dependencies.ts'
+import { refuseBody, type RouteDependencies } from './dependencies.ts'
 import { describeDeployment } from './describe-fine-tuning.ts'
+import { onceForKey } from './once.ts'
 
-export function deployFineTuningCheckpoint({
-  fineTuning: service,
-  generation,
-  config,
-}: RouteDependencies): Handler<'deployFineTuningCheckpoint'> {
+export function deployFineTuningCheckpoint(
+  dependencies: RouteDependencies,
+): Handler<'deployFineTuningCheckpoint'> {
+  const { fineTuning: service, config } = dependencies
   return async (request, reply) => {
-    const { id, checkpoint } = request.params
+    const { log, params } = request
+    const { id, checkpoint } = params
     const { name } = request.body
     if (name != null && config.modelAliases.includes(name)) {
       const message = `name: expected a name that is no alias of another model, got ${JSON.stringify(name)}`
       throw new ApiError('invalid_value', message, { param: 'name' })
     }
-    const deploy = async () => (await service.deploy(id, checkpoint, name ?? undefined)).id
-    const key = idempotencyKeyOf(request)
-    const body = { id, checkpoint, name: name ?? null }
-    const call = key === undefined ? undefined : { key, operation: 'deployFineTuningCheckpoint', body }
-    const { answer, replayed } = call
-      ? await generation.once(call, deploy)
-      : { answer: await deploy(), replayed: false }
-    request.log.info({ deploymentId: answer, replayed }, 'checkpoint deployed')
-    if (replayed) reply.header('idempotency-replayed', 'true')
-    return describeDeployment(await service.deployments.get(answer))
+    const call = {
+      operation: 'deployFineTuningCheckpoint',
+      body: { id, checkpoint, name: name ?? null },
+    }
+    const deployed = await onceForKey(request, reply, dependencies, call, async () => {
+      const deployment = await service.deploy(id, checkpoint, name ?? undefined)
+      log.info({ deploymentId: deployment.id, name: deployment.name }, 'checkpoint deployed')
+      return deployment.id
+    })
+    return describeDeployment(await service.deployments.get(deployed))
   }
 }
 
@@ -53,10 +54,21 @@ export function deleteDeployment({ fineTuning }: RouteDependencies): Handler<'de
 
 export function rollbackModel(dependencies: RouteDependencies): Handler<'rollbackModel'> {
   const { fineTuning, generation, config } = dependencies
-  return async (request) => {
+  return async (request, reply) => {
     refuseBody(request)
     const { name } = resolveModel(request.params.id, generation.models, config.modelAliases)
-    await fineTuning.deployments.rollback(name)
+    // A second one would go one further back.
+    await onceForKey(
+      request,
+      reply,
+      dependencies,
+      { operation: 'rollbackModel', body: { name } },
+      async () => {
+        const { id } = (await fineTuning.deployments.rollback(name)) ?? {}
+        request.log.info({ name, deploymentId: id }, 'model rolled back')
+        return id ?? null
+      },
+    )
     return describeModel(resolveModel(name, generation.models, []), dependencies)
   }
 }

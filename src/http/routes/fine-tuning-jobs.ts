@@ -6,29 +6,28 @@ import type { Handler } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import { resolveModel } from '../limits.ts'
 import { describeValue } from '../validation.ts'
-import { addressOf, idempotencyKeyOf, refuseBody, type RouteDependencies } from './dependencies.ts'
+import { addressOf, refuseBody, type RouteDependencies } from './dependencies.ts'
 import { describeJob, describePlanned } from './describe-fine-tuning.ts'
 import { readJobRequest } from './fine-tuning-request.ts'
+import { onceForKey } from './once.ts'
 
 export function createFineTuningJob(dependencies: RouteDependencies): Handler<'createFineTuningJob'> {
   const { fineTuning: service, generation, config } = dependencies
   return async (request, reply) => {
-    const { body } = request
+    const { body, log } = request
     const { model } = body
     const wanted = {
       ...readJobRequest(body),
       model: resolveModel(model, generation.models, config.modelAliases).name,
     }
     if (body.dry_run === true) return describePlanned(await service.plan(wanted))
-    const key = idempotencyKeyOf(request)
-    const create = async () => (await service.create({ ...wanted, requestId: request.id })).id
-    const call = key === undefined ? undefined : { key, operation: 'createFineTuningJob', body }
-    const { answer: id, replayed } = call
-      ? await generation.once(call, create)
-      : { answer: await create(), replayed: false }
-    request.log.info({ jobId: id, replayed }, 'fine-tuning job accepted')
+    const call = { operation: 'createFineTuningJob', body }
+    const id = await onceForKey(request, reply, dependencies, call, async () => {
+      const job = await service.create({ ...wanted, requestId: request.id })
+      log.info({ jobId: job.id }, 'fine-tuning job accepted')
+      return job.id
+    })
     reply.code(202).header('location', `${addressOf(request, config)}/v1/fine_tuning/jobs/${id}`)
-    if (replayed) reply.header('idempotency-replayed', 'true')
     return describe(await findJob(id, dependencies), dependencies)
   }
 }

@@ -38,11 +38,16 @@ export function listFineTuningEvents(dependencies: RouteDependencies): Handler<'
     const signal = AbortSignal.any([clientGone(reply), lifecycle.closing])
     const lastEventId = request.headers['last-event-id']
     const after = lastEventId === undefined ? undefined : Number(lastEventId)
-    const coming = service.streamEvents(id, { after, signal })
-    if (!isFinal(job.state)) return sendEvents(reply, describeAll(id, coming, signal), keepAliveMs)
-    const rest = await Array.fromAsync(coming)
-    if (rest.length === 0) return reply.code(204).send()
-    return sendEvents(reply, describeAll(id, rest, signal), keepAliveMs)
+    if (after !== undefined && isFinal(job.state)) {
+      const [last] = (await service.events(id, { limit: 1 })).data
+      // Clients come again until they are told that there is nothing more.
+      if (last === undefined || last.sequence <= after) return reply.code(204).send()
+    }
+    return sendEvents(
+      reply,
+      describeAll(id, service.streamEvents(id, { after, signal }), signal),
+      keepAliveMs,
+    )
   }
 }
 
@@ -55,7 +60,7 @@ function sequenceOf(eventId: string): number {
 
 async function* describeAll(
   jobId: string,
-  events: AsyncIterable<FineTuningEvent> | Iterable<FineTuningEvent>,
+  events: AsyncIterable<FineTuningEvent>,
   signal: AbortSignal,
 ): AsyncGenerator<ServerSentEvent> {
   try {
