@@ -46,7 +46,12 @@ export class BenchDevice {
     const tell = (message: ChildMessage): void => this.#hear(message)
     this.#loop = new Loop({ device: 'cpu', residency, books, limits, tell })
     const { background } = this.#loop
-    this.#jobs = new Jobs({ background, trainer, provider: { provider: 'cpu', threads }, tell })
+    this.#jobs = new Jobs({
+      background,
+      trainer,
+      provider: { provider: 'cpu', threads, lowering: 'serve' },
+      tell,
+    })
     this.#loop.run().catch(this.#failed.reject)
   }
 

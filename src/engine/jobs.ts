@@ -105,6 +105,7 @@ export class Jobs {
     const sessions = new TrainingSessions(provider)
     const host: TrainingHost = {
       openSession: sessions.openSession,
+      lowering: sessions.lowering,
       tell: (event) => {
         if (event.type === 'step') this.#options.background.countStep()
         this.#news(job.id, { kind: 'event', event })

@@ -122,9 +122,15 @@ export async function openDevice(
     if (profile && !known) await writeProfile(folder, keyOf(model), profile)
     return { pipeline, book: new CostBook(profile ?? guessProfile(model)) }
   }
-  const threadsAndProvider = { provider, deviceIndex, threads }
   const limits = limitsOf(() => residency.pipelines.map(({ model }) => model))
-  return { pipelines, residency, books, limits, provider: threadsAndProvider, openModel }
+  return {
+    pipelines,
+    residency,
+    books,
+    limits,
+    provider: { provider, deviceIndex, threads, lowering },
+    openModel,
+  }
 }
 
 /** A call of one takes as long as the same call of the other. */

@@ -1,5 +1,5 @@
 /** What of training a device runs. Given from outside, so that a device that only serves does not load it. */
-import type { MicroBatchOrder, TrainingHost, TrainingUnit } from '../training/host.ts'
+import type { MicroBatchOrder, TrainingDevice, TrainingHost, TrainingUnit } from '../training/host.ts'
 import type { TrainingJob, TrainingOutcome } from '../training/job.ts'
 import type { ExportOrder } from './training-protocol.ts'
 
@@ -12,7 +12,7 @@ export interface Assistant {
 
 export interface Trainer {
   train(job: TrainingJob, host: TrainingHost): AsyncGenerator<TrainingUnit, TrainingOutcome>
-  openAssistant(job: TrainingJob, host: Pick<TrainingHost, 'openSession'>): Promise<Assistant>
+  openAssistant(job: TrainingJob, host: TrainingDevice): Promise<Assistant>
   exportCheckpoint(order: ExportOrder): AsyncGenerator<TrainingUnit>
 }
 

@@ -1,11 +1,12 @@
 /** The sessions of one run on a device's provider: those that are left open are closed with it. */
 import type { Graph } from '../graph/ir.ts'
-import type { SessionNeeds, TrainingSession } from '../training/host.ts'
+import type { SessionNeeds, TrainingDevice, TrainingSession } from '../training/host.ts'
 import { partlyFed, Session, type SessionOptions, type Tensor } from './session.ts'
 
-export type ProviderOptions = Pick<SessionOptions, 'provider' | 'deviceIndex' | 'threads'>
+export type ProviderOptions = Pick<SessionOptions, 'provider' | 'deviceIndex' | 'threads'> &
+  Pick<TrainingDevice, 'lowering'>
 
-export class TrainingSessions {
+export class TrainingSessions implements TrainingDevice {
   readonly #options: ProviderOptions
   readonly #open = new Set<Session>()
 
@@ -13,13 +14,19 @@ export class TrainingSessions {
     this.#options = options
   }
 
+  get lowering(): TrainingDevice['lowering'] {
+    return this.#options.lowering
+  }
+
   readonly openSession = async (
     graph: Graph,
     { weights, buffers = 'kept', frozen = 'shared' }: SessionNeeds,
   ): Promise<TrainingSession> => {
     const prepacking = frozen === 'packed' ? 'on' : 'off'
+    const { lowering, ...provider } = this.#options
     const session = await Session.open(graph, partlyFed(graph, weights), {
-      ...this.#options,
+      ...provider,
+      fusion: lowering === 'plain' ? 'elementary' : 'all',
       buffers,
       prepacking,
     })

@@ -5,7 +5,7 @@
 import { checkpointName, readCheckpointState, type TrainedComponents } from './checkpoint.ts'
 import { TrainingError } from './errors.ts'
 import { readWeights, writeGradients } from './exchange.ts'
-import type { MicroBatchOrder, TrainingHost } from './host.ts'
+import type { MicroBatchOrder, TrainingDevice } from './host.ts'
 import type { TrainingJob } from './job.ts'
 import { openMicroStepper, type MicroStepper } from './micro-step.ts'
 import { readMicroBatch } from './plan.ts'
@@ -34,7 +34,7 @@ interface OpenStage {
 }
 
 /** Opens a stage's sessions when its first order comes. */
-export function openAssistant(job: TrainingJob, host: Pick<TrainingHost, 'openSession'>): Assistant {
+export function openAssistant(job: TrainingJob, host: TrainingDevice): Assistant {
   let open: OpenStage | undefined
   const close = async (): Promise<void> => {
     const closing = open
@@ -63,11 +63,7 @@ export function openAssistant(job: TrainingJob, host: Pick<TrainingHost, 'openSe
   }
 }
 
-async function openStage(
-  job: TrainingJob,
-  index: number,
-  host: Pick<TrainingHost, 'openSession'>,
-): Promise<OpenStage> {
+async function openStage(job: TrainingJob, index: number, host: TrainingDevice): Promise<OpenStage> {
   const rows = await readMicroBatch(job.folder, index)
   if (rows === undefined)
     throw new TrainingError(`stage ${index + 1}: expected a plan of its micro-batches, got none`)

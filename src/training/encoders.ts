@@ -4,26 +4,23 @@ import { openTextEncoder, openVae, type ServedWeights } from '../models/componen
 import { tensorsFor } from '../weights/cast.ts'
 import type { EncodeImage } from './data/latent-cache.ts'
 import type { EncodeText } from './data/text-cache.ts'
-import type { TrainingHost, TrainingSession } from './host.ts'
+import type { TrainingDevice, TrainingSession } from './host.ts'
 import type { ModelParts } from './model-parts.ts'
-
-type Host = Pick<TrainingHost, 'openSession'>
-
-const asServed = { lowering: 'serve', precision: 'float32' } as const
 
 /** Both take one row at a time. */
 export class Encoders {
   readonly #vae: LazySession
   readonly #textEncoder: LazySession
 
-  constructor({ components }: ModelParts, cacheDir: string, host: Host) {
+  constructor({ components }: ModelParts, cacheDir: string, device: TrainingDevice) {
+    const asServed = { lowering: device.lowering, precision: 'float32' } as const
     this.#vae = new LazySession(async () => {
       const { encoder, weights } = openVae(components.vae, asServed)
-      return openServed(host, encoder, weights, cacheDir)
+      return openServed(device, encoder, weights, cacheDir)
     })
     this.#textEncoder = new LazySession(async () => {
       const { graphs, weights } = openTextEncoder(components.text_encoder, asServed)
-      return openServed(host, graphs[0], weights, cacheDir)
+      return openServed(device, graphs[0], weights, cacheDir)
     })
   }
 
@@ -45,12 +42,12 @@ export class Encoders {
 }
 
 async function openServed(
-  host: Host,
+  device: TrainingDevice,
   graph: Graph,
   weights: ServedWeights,
   cacheDir: string,
 ): Promise<TrainingSession> {
-  return host.openSession(graph, {
+  return device.openSession(graph, {
     weights: await tensorsFor(weights, weights.dtypes, cacheDir),
     buffers: 'returned',
   })

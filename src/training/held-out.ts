@@ -1,7 +1,7 @@
 /** How good the averaged weights are on pictures that no stage trains on: the same pictures, noise and timesteps every time. */
 import type { Backbone } from './backbones/backbone.ts'
 import type { StageData } from './data/stage-data.ts'
-import type { TrainingHost } from './host.ts'
+import type { TrainingDevice } from './host.ts'
 import type { StageReport } from './job.ts'
 import { openEvaluator } from './micro-step.ts'
 import { rangesOf, tensorOf, type Passing, type Tensors } from './tensors.ts'
@@ -11,7 +11,7 @@ export async function* heldOutLoss(
   backbone: Backbone,
   data: StageData,
   weights: Tensors,
-  host: Pick<TrainingHost, 'openSession'>,
+  host: TrainingDevice,
 ): AsyncGenerator<void, number | undefined, void> {
   if (data.heldOutPictures === 0) return undefined
   const evaluator = await openEvaluator(backbone, host)

@@ -1,5 +1,6 @@
 /** What a run is given by whoever lets it run: sessions on a device, and somewhere to tell. */
 import type { Graph } from '../graph/ir.ts'
+import type { LoweringName } from '../models/lowering.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
 import type { TrainingEvent } from './job.ts'
 
@@ -30,8 +31,14 @@ export interface SessionNeeds {
   readonly frozen?: 'packed' | 'shared'
 }
 
-export interface TrainingHost {
+/** What a run computes with. */
+export interface TrainingDevice {
   openSession(graph: Graph, needs: SessionNeeds): Promise<TrainingSession>
+  /** The form of the models' graphs that serving has here: a provider's fused kernels may be wrong. */
+  readonly lowering: Exclude<LoweringName, 'train'>
+}
+
+export interface TrainingHost extends TrainingDevice {
   tell(event: TrainingEvent): void
   /** Aborted: the run saves and ends as soon as it can. */
   readonly pause: AbortSignal

@@ -4,7 +4,7 @@ import type { Backbone } from './backbones/backbone.ts'
 import { blockwiseParts, type BlockwiseGraphs, type RunPart } from './blockwise.ts'
 import type { MicroBatch } from './data/micro-batch.ts'
 import { gradientName, keyOfGradient } from './gradient-graphs.ts'
-import type { Tensor, TrainingHost, TrainingSession } from './host.ts'
+import type { Tensor, TrainingDevice, TrainingSession } from './host.ts'
 import { tensorOf, type Tensors } from './tensors.ts'
 import { readAll } from './backbones/backbone.ts'
 import { parameterShapes } from '../models/parameters.ts'
@@ -25,10 +25,7 @@ export interface MicroStepper {
   close(): Promise<void>
 }
 
-export async function openMicroStepper(
-  backbone: Backbone,
-  host: Pick<TrainingHost, 'openSession'>,
-): Promise<MicroStepper> {
+export async function openMicroStepper(backbone: Backbone, host: TrainingDevice): Promise<MicroStepper> {
   return backbone.step.kind === 'whole'
     ? openWhole(backbone, backbone.step.graph, host)
     : openBlockwise(backbone, backbone.step.graphs, host)
@@ -40,10 +37,7 @@ export interface Evaluator {
   close(): Promise<void>
 }
 
-export async function openEvaluator(
-  backbone: Backbone,
-  host: Pick<TrainingHost, 'openSession'>,
-): Promise<Evaluator> {
+export async function openEvaluator(backbone: Backbone, host: TrainingDevice): Promise<Evaluator> {
   const graph = backbone.evaluation
   const session = await host.openSession(graph, { weights: await backbone.frozen(graph) })
   return {
@@ -55,11 +49,7 @@ export async function openEvaluator(
   }
 }
 
-async function openWhole(
-  backbone: Backbone,
-  graph: Graph,
-  host: Pick<TrainingHost, 'openSession'>,
-): Promise<MicroStepper> {
+async function openWhole(backbone: Backbone, graph: Graph, host: TrainingDevice): Promise<MicroStepper> {
   const session = await host.openSession(graph, { weights: await backbone.frozen(graph) })
   const remembered = new Remembered((weights: Tensors) => weightFeeds(backbone, graph, weights))
   const buffers = new Remembered((gradients: Tensors) =>
@@ -82,7 +72,7 @@ async function openWhole(
 async function openBlockwise(
   backbone: Backbone,
   graphs: BlockwiseGraphs,
-  host: Pick<TrainingHost, 'openSession'>,
+  host: TrainingDevice,
 ): Promise<MicroStepper> {
   const locations = await backbone.frozen(wholeOf(backbone))
   // In float16 the parts take float32 and narrow it themselves.
@@ -126,11 +116,11 @@ interface PartSession {
 
 /** Opened when they are first needed. */
 class PartSessions {
-  readonly #host: Pick<TrainingHost, 'openSession'>
+  readonly #host: TrainingDevice
   readonly #files: ReadonlyMap<string, TensorLocation>
   readonly #open = new Map<string, PartSession>()
 
-  constructor(host: Pick<TrainingHost, 'openSession'>, files: ReadonlyMap<string, TensorLocation>) {
+  constructor(host: TrainingDevice, files: ReadonlyMap<string, TensorLocation>) {
     this.#host = host
     this.#files = files
   }

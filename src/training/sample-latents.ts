@@ -13,6 +13,7 @@ import type { SchedulerConfig } from '../diffusion/scheduler-config.ts'
 import { createSolver } from '../diffusion/solvers.ts'
 import type { Graph } from '../graph/ir.ts'
 import { dit, type DitConfig } from '../models/dit.ts'
+import type { LoweringName } from '../models/lowering.ts'
 import { pixart, type PixArtConfig } from '../models/pixart.ts'
 import { preparePrompt } from '../text/prompt.ts'
 import { TrainingError } from './errors.ts'
@@ -54,9 +55,9 @@ export interface DenoisingPlan {
 }
 
 /** What the denoiser's session runs. */
-export function denoiserGraph(denoiser: Denoiser): Graph {
-  if (denoiser.kind === 'class') return dit(denoiser.config, 'serve')
-  const graph = pixart(denoiser.config, 'serve')
+export function denoiserGraph(denoiser: Denoiser, lowering: LoweringName): Graph {
+  if (denoiser.kind === 'class') return dit(denoiser.config, lowering)
+  const graph = pixart(denoiser.config, lowering)
   return denoiser.adapter ? withLora(graph, denoiser.adapter) : graph
 }
 

@@ -11,7 +11,7 @@ import { parameterShapes } from '../models/parameters.ts'
 import { vaeDecoderParts, vaeDownsampling, type VaeConfig } from '../models/vae.ts'
 import type { TensorLocation } from '../weights/safetensors.ts'
 import { temporarySuffix } from '../weights/safetensors-writer.ts'
-import type { Tensor, TrainingHost, TrainingSession, TrainingUnit } from './host.ts'
+import type { Tensor, TrainingDevice, TrainingHost, TrainingSession, TrainingUnit } from './host.ts'
 import type { SamplePlan } from './job.ts'
 import { denoise, denoiserGraph, type Denoiser } from './sample-latents.ts'
 import type { Tensors } from './tensors.ts'
@@ -45,7 +45,7 @@ type Pixels = Uint8Array<ArrayBuffer>
  * @throws {TrainingError} when a prompt of a class-conditional model is none of its classes
  */
 export async function* writeSamples(
-  host: Pick<TrainingHost, 'openSession' | 'tell'>,
+  host: TrainingDevice & Pick<TrainingHost, 'tell'>,
   { jobFolder, stage, step }: { readonly jobFolder: string; readonly stage: number; readonly step: number },
   options: SampleOptions,
 ): AsyncGenerator<TrainingUnit, void, void> {
@@ -81,13 +81,13 @@ async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
  * then all decoded, so that only one of the two models is open at a time.
  */
 export async function* drawSamples(
-  host: Pick<TrainingHost, 'openSession'>,
+  host: TrainingDevice,
   options: SampleOptions,
 ): AsyncGenerator<Pixels | undefined, void, void> {
   const { plan, denoiser, scheduler, size, vae } = options
   const latentScale = vaeDownsampling(vae)
   const finished: Float32Array[] = []
-  const session = await openFed(host, denoiserGraph(denoiser), options.denoiserWeights)
+  const session = await openFed(host, denoiserGraph(denoiser, host.lowering), options.denoiserWeights)
   try {
     for (const { prompt, seed } of plan.prompts) {
       const { steps, guidanceScale } = plan
@@ -108,14 +108,15 @@ export async function* drawSamples(
 }
 
 async function* decode(
-  host: Pick<TrainingHost, 'openSession'>,
+  host: TrainingDevice,
   finished: readonly Float32Array[],
   { vae, vaeWeights, size }: SampleOptions,
 ): AsyncGenerator<Pixels | undefined, void, void> {
   const [height, width] = [size.height / vaeDownsampling(vae), size.width / vaeDownsampling(vae)]
   const parts: FedSession[] = []
   try {
-    for (const graph of vaeDecoderParts(vae, 'serve')) parts.push(await openFed(host, graph, vaeWeights))
+    for (const graph of vaeDecoderParts(vae, host.lowering))
+      parts.push(await openFed(host, graph, vaeWeights))
     for (const latents of finished) {
       let hidden: Tensor = {
         dtype: 'float32',
@@ -162,7 +163,7 @@ class FedSession implements TrainingSession {
 }
 
 async function openFed(
-  host: Pick<TrainingHost, 'openSession'>,
+  host: TrainingDevice,
   graph: Graph,
   { trained, frozen }: SampleWeights,
 ): Promise<FedSession> {

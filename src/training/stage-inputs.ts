@@ -13,7 +13,7 @@ import type { BatchLayout } from './data/micro-batch.ts'
 import { StageData } from './data/stage-data.ts'
 import { diffusionProcess } from './diffusion-process.ts'
 import { Encoders } from './encoders.ts'
-import type { TrainingHost } from './host.ts'
+import type { TrainingDevice } from './host.ts'
 import type { TrainingJob, TrainingStage } from './job.ts'
 import { openModelParts, type ModelParts } from './model-parts.ts'
 
@@ -38,7 +38,7 @@ export async function openStageInputs(
   job: TrainingJob,
   index: number,
   inherited: TrainedComponents,
-  host: Pick<TrainingHost, 'openSession'>,
+  host: TrainingDevice,
 ): Promise<StageInputs> {
   const stage = job.stages[index]!
   const parts = await openModelParts(job.base, job.folder, inherited)

@@ -21,7 +21,7 @@ export async function* sampleStage(
   const { job, index, stage, parts, scheduler, backbone } = inputs
   const denoiser = denoiserOf(inputs, host, average)
   if (!denoiser || job.samples.prompts.length === 0) return
-  const vae = openVae(parts.components.vae, { lowering: 'serve', precision: 'float32' })
+  const vae = openVae(parts.components.vae, { lowering: host.lowering, precision: 'float32' })
   try {
     yield* writeSamples(
       host,
@@ -94,7 +94,7 @@ async function encodeTrained(
   average: Tensors,
   prompts: readonly string[],
 ): Promise<TextConditions[]> {
-  const graph = t5Encoder(readT5Config(inputs.parts.components.text_encoder.config), 'serve')
+  const graph = t5Encoder(readT5Config(inputs.parts.components.text_encoder.config), host.lowering)
   const weights = Object.fromEntries(
     [...parameterShapes(graph)].map(([key, dims]): [string, Tensor] => [
       key,

@@ -6,13 +6,14 @@ import { maxPromptTokens } from '../../src/models/components.ts'
 import { readPixArtConfig } from '../../src/models/pixart.ts'
 import { readT5Config, t5Encoder } from '../../src/models/t5.ts'
 import { openTokenizer } from '../../src/text/tokenizer.ts'
-import type { TrainingHost } from '../../src/training/host.ts'
+import type { TrainingDevice } from '../../src/training/host.ts'
 import type { Denoiser } from '../../src/training/sample-latents.ts'
 import { openCheckpoint } from '../../src/weights/checkpoint.ts'
 import { temporaryFolder } from '../weights/folder.ts'
 
 /** Opens sessions of one thread; what is told is forgotten. */
-export const sessions: Pick<TrainingHost, 'openSession'> = {
+export const sessions: TrainingDevice = {
+  lowering: 'serve',
   openSession: async (graph, { weights, buffers = 'kept', frozen = 'shared' }) => {
     const prepacking = frozen === 'packed' ? 'on' : 'off'
     const options = { provider: 'cpu', threads: 1, buffers, prepacking } as const

@@ -4,7 +4,9 @@ import { describe, expect, test } from 'vitest'
 import { readCheckpointState } from '../../src/training/checkpoint.ts'
 import { difference, readFixture } from '../safetensors.ts'
 import { anyTime, checkpointsOf, goldenDit, ofType, oneStage, run, smallJob } from './small-run.ts'
+import type { TrainingDevice } from '../../src/training/host.ts'
 import type { TrainingJob, TrainingStage } from '../../src/training/job.ts'
+import { sessions } from './serving.ts'
 
 const weightsOf = ({ folder }: TrainingJob, checkpoint: string) =>
   readFixture(join(folder, 'checkpoints', checkpoint, 'state.safetensors'))
@@ -92,6 +94,40 @@ test('from a DiT: its classes go on to be trained, or it becomes a PixArt-α', a
   expect(ofType(classes.events, 'step')[0]!.loss).toBeGreaterThan(0)
   const text = await run(await oneStage({ steps: 1 }, { start }))
   expect(ofType(text.events, 'step')[0]!.loss).toBeGreaterThan(0)
+})
+
+test('where a provider gets fused attention wrong, nothing of a job is computed with it', async () => {
+  const base = await smallJob()
+  const short: TrainingStage = { ...base.stages[0]!, steps: 1 }
+  const job: TrainingJob = {
+    ...base,
+    start: { kind: 'random' },
+    stages: [
+      { ...short, kind: 'pixel', condition: 'class' },
+      { ...short, kind: 'align', trainTextEncoder: true },
+    ],
+    heldOutShare: 0,
+    samples: { every: 100, prompts: [{ prompt: 'star', seed: 1 }], steps: 1, guidanceScale: 2 },
+  }
+  const operatorsOn = async (lowering: TrainingDevice['lowering']) => {
+    const operators = new Set<string>()
+    const { events } = await run(
+      { ...job, folder: join(job.folder, lowering) },
+      {
+        host: {
+          lowering,
+          openSession: (graph, needs) => {
+            for (const { operator } of graph.nodes) operators.add(operator)
+            return sessions.openSession(graph, needs)
+          },
+        },
+      },
+    )
+    expect(ofType(events, 'sample').map(({ stage }) => stage)).toEqual([0, 1])
+    return [...operators].filter((operator) => operator.endsWith('MultiHeadAttention')).length
+  }
+  expect(await operatorsOn('serve')).toBe(1)
+  expect(await operatorsOn('plain')).toBe(0)
 })
 
 test('what does not fit is one clear error', async () => {

@@ -65,7 +65,7 @@ async function* measureScale(
   pictures: AsyncIterable<MicroBatch>,
   host: TrainingHost,
 ): AsyncGenerator<void, number, void> {
-  const graph = vaeEncoder(config, 'serve')
+  const graph = vaeEncoder(config, host.lowering)
   const session = await host.openSession(graph, { weights: new Map() })
   const fed = Object.fromEntries(
     [...parameterShapes(graph)].map(([key, dims]): [string, Tensor] => [
