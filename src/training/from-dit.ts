@@ -7,7 +7,7 @@
  */
 import type { DitConfig } from '../models/dit.ts'
 import { timestepFrequencies } from '../models/pixart.ts'
-import { tensorOf, type Tensors } from './tensors.ts'
+import { atOnce, tensorOf, type Passing, type Tensors } from './tensors.ts'
 
 /** At which the two models agree. */
 const timestep = 500
@@ -26,12 +26,16 @@ export interface FromDitOptions {
  * @returns a tensor for every key of `lengths`
  * @throws {RangeError} naming the key that the DiT has not, or in another size
  */
-export function fromDit({
+export const fromDit = (options: FromDitOptions): Map<string, Float32Array<ArrayBuffer>> =>
+  atOnce(fromDitPass(options))
+
+/** The same with stops. */
+export function* fromDitPass({
   config,
   dit,
   lengths,
   random,
-}: FromDitOptions): Map<string, Float32Array<ArrayBuffer>> {
+}: FromDitOptions): Passing<Map<string, Float32Array<ArrayBuffer>>> {
   const width = config.heads * config.headWidth
   const has = (key: string, length: number): Float32Array => tensorOf(dit, key, length)
   const layer = (key: string, x: Float64Array, out: number): Float64Array =>
@@ -55,6 +59,7 @@ export function fromDit({
   for (let i = 0; i < config.layers; i++) {
     const own = layer(`transformer_blocks.${i}.norm1.linear`, embedded(i, 1).map(silu), 6 * width)
     computed.set(`transformer_blocks.${i}.scale_shift_table`, difference(own, sharedModulation))
+    yield
   }
   const last = layer('proj_out_1', embedded(0, 1).map(silu), 2 * width)
   computed.set('scale_shift_table', difference(last, Float64Array.from([...shared, ...shared])))
@@ -67,7 +72,12 @@ export function fromDit({
     if (isNew(key)) return startOf(key, length, random)
     return has(key, length).slice()
   }
-  return new Map([...lengths].map(([key, length]) => [key, valuesOf(key, length)]))
+  const made = new Map<string, Float32Array<ArrayBuffer>>()
+  for (const [key, length] of lengths) {
+    made.set(key, valuesOf(key, length))
+    yield
+  }
+  return made
 }
 
 /** What DiT has nothing of. */

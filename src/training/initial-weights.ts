@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { MersenneTwister } from '../diffusion/mersenne-twister.ts'
 import { randn } from '../diffusion/noise.ts'
+import type { Passing } from './tensors.ts'
 
 export type Shapes = ReadonlyMap<string, readonly number[]>
 type Values = Float32Array<ArrayBuffer>
@@ -47,24 +48,28 @@ function transformerTensor(key: string, shape: readonly number[]): Distribution 
 const sharedName = (key: string): string => key.replace(/^transformer_blocks\.\d+\.norm1\.emb\./, 'emb.')
 
 /** @param shapes of a PixArt-α's or a DiT's parameters */
-export const randomTransformer = (shapes: Shapes, seed: number): Map<string, Values> =>
-  new Map(
-    [...shapes].map(([key, shape]) => [
-      key,
-      draw(transformerTensor(key, shape), shape, `${seed}/transformer/${sharedName(key)}`),
-    ]),
-  )
+export function* randomTransformer(shapes: Shapes, seed: number): Passing<Map<string, Values>> {
+  const drawn = new Map<string, Values>()
+  for (const [key, shape] of shapes) {
+    drawn.set(key, draw(transformerTensor(key, shape), shape, `${seed}/transformer/${sharedName(key)}`))
+    yield
+  }
+  return drawn
+}
 
 /** PyTorch's defaults: weights and biases uniform within 1 / √fan-in, norms one and zero. */
-export function randomVae(shapes: Shapes, seed: number): Map<string, Values> {
+export function* randomVae(shapes: Shapes, seed: number): Passing<Map<string, Values>> {
   const distribution = (key: string, shape: readonly number[]): Distribution => {
     const weight = shapes.get(key.replace(/\.bias$/, '.weight')) ?? shape
     if (weight.length === 1) return key.endsWith('.bias') ? zero : one
     return uniform(fanIn(weight) ** -0.5)
   }
-  return new Map(
-    [...shapes].map(([key, shape]) => [key, draw(distribution(key, shape), shape, `${seed}/vae/${key}`)]),
-  )
+  const drawn = new Map<string, Values>()
+  for (const [key, shape] of shapes) {
+    drawn.set(key, draw(distribution(key, shape), shape, `${seed}/vae/${key}`))
+    yield
+  }
+  return drawn
 }
 
 /** Standard normal numbers of a name. */

@@ -1,4 +1,6 @@
 /** Tensors by parameter key, all float32: weights, their gradients, moments and averages, in the same order everywhere. */
+import { setImmediate as yieldToEvents } from 'node:timers/promises'
+
 export type Tensors = ReadonlyMap<string, Float32Array>
 
 export const zerosLike = (tensors: Tensors): Map<string, Float32Array<ArrayBuffer>> =>
@@ -37,5 +39,14 @@ export function atOnce<Result>(passing: Passing<Result>): Result {
   for (;;) {
     const { done, value } = passing.next()
     if (done) return value
+  }
+}
+
+/** Goes through in the time that whatever else waits for the thread leaves. */
+export async function inPieces<Result>(passing: Passing<Result>): Promise<Result> {
+  for (;;) {
+    const { done, value } = passing.next()
+    if (done) return value
+    await yieldToEvents()
   }
 }

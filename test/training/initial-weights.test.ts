@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { normalNumbers, randomTransformer, randomVae } from '../../src/training/initial-weights.ts'
+import { atOnce } from '../../src/training/tensors.ts'
 
 const width = 64
 const shapes = new Map<string, readonly number[]>([
@@ -21,7 +22,7 @@ const largest = (values: Float32Array): number =>
 const deviation = (values: Float32Array): number => Math.hypot(...values) / Math.sqrt(values.length)
 
 test('a transformer begins as the code of PixArt-α and DiT initialises it', () => {
-  const weights = randomTransformer(shapes, 1)
+  const weights = atOnce(randomTransformer(shapes, 1))
   const of = (end: string): Float32Array => weights.get([...shapes.keys()].find((key) => key.endsWith(end))!)!
   // Glorot and Bengio: √(6 / (in + out)), uniform; q, k and v are one matrix there, and k and v of the text.
   for (const [end, outputs] of [
@@ -41,7 +42,7 @@ test('a transformer begins as the code of PixArt-α and DiT initialises it', () 
 })
 
 test('a DiT has one embedding of timestep and class, of which every block has a copy', () => {
-  const weights = randomTransformer(shapes, 1)
+  const weights = atOnce(randomTransformer(shapes, 1))
   const [first, second] = [0, 1].map((block) =>
     weights.get(`transformer_blocks.${block}.norm1.emb.timestep_embedder.linear_1.weight`),
   )
@@ -49,15 +50,13 @@ test('a DiT has one embedding of timestep and class, of which every block has a 
 })
 
 test('an autoencoder begins as PyTorch initialises its layers', () => {
-  const weights = randomVae(
-    new Map([
-      ['encoder.conv_in.weight', [8, 3, 3, 3]],
-      ['encoder.conv_in.bias', [8]],
-      ['encoder.conv_norm_out.weight', [8]],
-      ['encoder.conv_norm_out.bias', [8]],
-    ]),
-    1,
-  )
+  const layers = new Map([
+    ['encoder.conv_in.weight', [8, 3, 3, 3]],
+    ['encoder.conv_in.bias', [8]],
+    ['encoder.conv_norm_out.weight', [8]],
+    ['encoder.conv_norm_out.bias', [8]],
+  ])
+  const weights = atOnce(randomVae(layers, 1))
   const bound = 1 / Math.sqrt(27)
   expect(largest(weights.get('encoder.conv_in.weight')!)).toBeLessThanOrEqual(bound)
   expect(largest(weights.get('encoder.conv_in.weight')!)).toBeGreaterThan(0.9 * bound)
@@ -68,9 +67,9 @@ test('an autoencoder begins as PyTorch initialises its layers', () => {
 
 test('a tensor depends on the seed and its key and on nothing else', () => {
   const key = 'transformer_blocks.0.ff.net.0.proj.weight'
-  const alone = randomTransformer(new Map([[key, shapes.get(key)!]]), 1).get(key)
-  expect(alone).toEqual(randomTransformer(shapes, 1).get(key))
-  expect(alone).not.toEqual(randomTransformer(shapes, 2).get(key))
+  const alone = atOnce(randomTransformer(new Map([[key, shapes.get(key)!]]), 1)).get(key)
+  expect(alone).toEqual(atOnce(randomTransformer(shapes, 1)).get(key))
+  expect(alone).not.toEqual(atOnce(randomTransformer(shapes, 2)).get(key))
   const [one, other] = [normalNumbers('a'), normalNumbers('a')]
   expect(Array.from({ length: 5 }, one)).toEqual(Array.from({ length: 5 }, other))
 })

@@ -8,6 +8,7 @@ import { matchTensors } from '../../weights/match.ts'
 import { TrainingError } from '../errors.ts'
 import { evaluationOf, noiseLossOf, stepOf } from '../gradient-graphs.ts'
 import { randomTransformer } from '../initial-weights.ts'
+import { inPieces } from '../tensors.ts'
 import {
   inOrder,
   nothingFrozen,
@@ -61,13 +62,13 @@ export function ditBackbone(
     paints: { kind: 'class', config, classes },
     noClass: { given: classes.length, taken: config.classes },
     initial: async () =>
-      inOrder(current ? await readDit(config, current) : randomDit(config, job.seed), trained),
+      inOrder(await (current ? readDit(config, current) : randomDit(config, job.seed)), trained),
     frozen: nothingFrozen,
   }
 }
 
-const randomDit = (config: DitConfig, seed: number): Map<string, Float32Array> =>
-  randomTransformer(parameterShapes(dit(config, 'train')), seed)
+const randomDit = (config: DitConfig, seed: number): Promise<Map<string, Float32Array>> =>
+  inPieces(randomTransformer(parameterShapes(dit(config, 'train')), seed))
 
 /** @throws {WeightsError} listing what does not fit */
 export async function readDit(

@@ -18,7 +18,7 @@ import { matchTensors } from '../../weights/match.ts'
 import { blockwiseGraphs, type BlockwiseGraphs } from '../blockwise.ts'
 import type { TrainedTensor } from '../checkpoint.ts'
 import { TrainingError } from '../errors.ts'
-import { fromDit } from '../from-dit.ts'
+import { fromDitPass } from '../from-dit.ts'
 import { evaluationOf, noiseLossOf, stepOf } from '../gradient-graphs.ts'
 import { normalNumbers, randomTransformer } from '../initial-weights.ts'
 import { isLoraKey, loraShapes, planLora, startLora, withLora, type Adapter } from '../lora.ts'
@@ -32,6 +32,7 @@ import {
   type BackboneOptions,
 } from './backbone.ts'
 import { isDit, readDit } from './dit.ts'
+import { inPieces } from '../tensors.ts'
 
 /** @param current the transformer as it is now, a DiT or a PixArt-α; undefined: random */
 export function pixartBackbone(options: BackboneOptions, current: Component | undefined): Backbone {
@@ -114,19 +115,15 @@ async function startOf(
   seed: number,
 ): Promise<ReadonlyMap<string, Float32Array>> {
   const shapes = parameterShapes(pixart(config, 'train'))
-  if (current === undefined) return randomTransformer(shapes, seed)
+  if (current === undefined) return inPieces(randomTransformer(shapes, seed))
   if (!isDit(current)) {
     const options = { optional: pixartOptional, file: current.folder }
     return readAll(matchTensors(shapes, current.tensors, options))
   }
   const dit = readDitConfig(current.config)
   requireSameShape(config, dit)
-  return fromDit({
-    config: dit,
-    dit: await readDit(dit, current),
-    lengths: lengthsOf(shapes),
-    random: normalNumbers(`${seed}/from-dit`),
-  })
+  const options = { config: dit, dit: await readDit(dit, current), lengths: lengthsOf(shapes) }
+  return inPieces(fromDitPass({ ...options, random: normalNumbers(`${seed}/from-dit`) }))
 }
 
 function requireSameShape(pixart: BackboneConfig, dit: BackboneConfig): void {

@@ -6,7 +6,7 @@ import { atPrecision } from '../../models/precision.ts'
 import { evaluationOf, stepOf, vaeLossOf } from '../gradient-graphs.ts'
 import type { MicroBatch } from '../data/micro-batch.ts'
 import type { Tensor, TrainingHost } from '../host.ts'
-import type { Tensors } from '../tensors.ts'
+import { inPieces, type Tensors } from '../tensors.ts'
 import { randomVae } from '../initial-weights.ts'
 import {
   inOrder,
@@ -36,7 +36,7 @@ export function vaeBackbone(options: BackboneOptions): Backbone {
     becomes: { vae: { kind: 'full', config: component.config } },
     initial: async () => {
       const shapes = parameterShapes(vaeEncoder(config, 'train'), vaeDecoder(config, 'train'))
-      if (startsRandom(options)) return inOrder(randomVae(shapes, job.seed), trained)
+      if (startsRandom(options)) return inOrder(await inPieces(randomVae(shapes, job.seed)), trained)
       const found = matchTensors(shapes, component.tensors, { aliases: vaeAliases, file: component.folder })
       return inOrder(await readAll(found), trained)
     },
