@@ -79,11 +79,7 @@ class Conversion {
   readonly #bounds = new Map<Value, Value>()
   readonly #casts: Readonly<Record<Float, Map<Value, Value>>> = { float16: new Map(), float32: new Map() }
 
-  constructor(
-    source: Graph,
-    keepsFloat32: (key: string) => boolean,
-    isMaster: (key: string) => boolean,
-  ) {
+  constructor(source: Graph, keepsFloat32: (key: string) => boolean, isMaster: (key: string) => boolean) {
     this.#source = source
     this.#isMaster = isMaster
     this.#keepsFloat32 = keepsFloat32
