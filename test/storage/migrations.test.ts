@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { PGlite } from '@electric-sql/pglite'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { migrate } from '../../src/storage/migrations.ts'
@@ -100,4 +101,23 @@ test('a migration that another tool began and did not finish is refused', async 
     code: 'migration_failed',
     message: expect.stringContaining('never finished'),
   })
+})
+
+test('generations of a data folder from before datasets and fine-tuning are as they were', async () => {
+  const all = fileURLToPath(new URL('../../prisma/migrations', import.meta.url))
+  const before = temporaryFolder()
+  for (const name of ['migration_lock.toml', '20260101000000_generations', '20260201000000_native_api'])
+    cpSync(join(all, name), join(before, name), { recursive: true })
+  await migrate(database, before)
+  await database.exec(`INSERT INTO "Generation" ("id", "requestId", "model", "prompt", "negativePrompt", "width", "height",
+    "count", "seed", "seedIndex", "steps", "guidanceScale", "scheduler", "cleanCaption", "format", "compression", "expectedMs",
+    "rowTokens", "turnAt") VALUES ('gen_1', 'req', 'tiny', 'a cat', '', 64, 64, 1, 7, 0, 4, 4.5, 'dpm', false, 'png', 6, 1, 1, now())`)
+  const generations = async () => (await database.query('SELECT * FROM "Generation"')).rows
+  const rows = await generations()
+  expect((await migrate(database, all)).applied).toEqual([
+    '20260301000000_datasets',
+    '20260401000000_fine_tuning',
+  ])
+  expect(await generations()).toEqual(rows)
+  expect(rows).toHaveLength(1)
 })
