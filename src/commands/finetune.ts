@@ -19,6 +19,7 @@ import { inFile, JobFileError, readJobFile, type JobFile } from './finetune/job-
 import { findKnownJob, rememberJob, type KnownJob } from './finetune/job-folder.ts'
 import { planLines } from './finetune/plan-lines.ts'
 import { duration, TerminalProgress } from './finetune/progress.ts'
+import { JobUse } from './finetune/use.ts'
 import { findModels, type ModelFolder } from './model-folder.ts'
 
 export interface FinetuneOptions {
@@ -111,13 +112,13 @@ async function run(config: Config, wanted: WantedJob, folder: string): Promise<n
 
   const interruption = onInterruption(() => tell('saving; interrupt again to stop at once'))
   const meter = await openEnergyMeter(rates, gpus)
-  await meter.take(0)
   const pool = await startPool(deviceOptions(config, []), (event) => tellDevice(event, tell))
+  const use = new JobUse(pool, meter)
   try {
     const { outcome, checkpoint } = await train(pool, job, progress, interruption.signal)
-    const deviceMs = pool.devices.reduce((sum, { load }) => sum + load.training.deviceMs, 0)
-    const { kwh } = footprint({ deviceMs, ...(await meter.take(deviceMs)) }, rates)
-    tell(`${duration(deviceMs)} of device time, ${(1000 * kwh).toPrecision(2)} Wh`)
+    const used = await use.end()
+    const { kwh } = footprint(used, rates)
+    tell(`${duration(used.deviceMs)} of device time, ${(1000 * kwh).toPrecision(2)} Wh`)
     if (outcome.kind !== 'succeeded') {
       tell(`saved; to go on: atelier finetune ${file} --out ${folder}`)
       return exitStatus.interrupted

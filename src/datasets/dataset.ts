@@ -69,6 +69,8 @@ export interface DatasetSummary {
   /** Distinct ones. */
   readonly labels: number
   readonly leftOut: number
+  /** Pictures whose caption could not be used, and that have no other. */
+  readonly badCaptions: number
 }
 
 export const newDatasetId = (): string => `ds_${randomBytes(16).toString('hex')}`

@@ -36,6 +36,16 @@ export const problemEffects = {
 
 export type ProblemCode = keyof typeof problemEffects
 
+/** What makes a caption one that cannot be used. */
+export const captionProblems = [
+  'empty_caption',
+  'invalid_text',
+  'text_too_long',
+] as const satisfies readonly ProblemCode[]
+
+export const isCaptionProblem = ({ code }: Pick<Problem, 'code'>): boolean =>
+  captionProblems.some((known) => known === code)
+
 export interface Problem {
   /** The file's name as it was given, shortened. */
   readonly path: string

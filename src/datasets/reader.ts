@@ -13,6 +13,7 @@ import {
   type DatasetProblem,
 } from './dataset.ts'
 import { DatasetError } from './errors.ts'
+import { captionProblems } from './problems.ts'
 
 export interface PageOptions {
   /** `nextCursor` of the page before. */
@@ -120,6 +121,17 @@ export class DatasetReader {
     const [row] = await this.#prisma.$queryRaw<[{ labels: number }]>`
       SELECT count(DISTINCT "label")::int AS "labels" FROM "DatasetItem" WHERE "datasetId" = ${datasetId}`
     return row.labels
+  }
+
+  /** Pictures whose caption could not be used, and that have no other. */
+  async countBadCaptions(datasetId: string): Promise<number> {
+    return this.#prisma.datasetItem.count({
+      where: {
+        datasetId,
+        captions: { isEmpty: true },
+        problems: { some: { code: { in: [...captionProblems] } } },
+      },
+    })
   }
 
   /** How its pictures fall into the buckets of a resolution, the fullest first. */

@@ -171,7 +171,8 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
       if (dataset.state !== 'ready') throw notReady(dataset.state)
       const { captioned, labelled, scored, leftOut } = dataset.counts
       const items = await writeManifest(file, reader.trainingItems(id, folderOf(id)))
-      return { items, captioned, labelled, scored, leftOut, labels: await reader.countLabels(id) }
+      const [labels, badCaptions] = await Promise.all([reader.countLabels(id), reader.countBadCaptions(id)])
+      return { items, captioned, labelled, scored, leftOut, badCaptions, labels }
     },
     async settled(id, { signal } = {}) {
       await intake.settled(id, signal)

@@ -1,5 +1,6 @@
 /** What this room needs of datasets, in its own words. */
 import type { DatasetProblem } from '../datasets/dataset.ts'
+import { isCaptionProblem } from '../datasets/problems.ts'
 import type { DatasetService } from '../datasets/service.ts'
 import type { Transaction } from '../storage/database.ts'
 import { FineTuningError } from './errors.ts'
@@ -9,7 +10,10 @@ export type Datasets = Pick<DatasetService, 'get' | 'snapshot' | 'problems' | 'r
 /** What a job's validation asks of its dataset, wherever that is kept. */
 export interface ValidatedData {
   /** Writes a manifest of what can be trained on. */
-  snapshot(id: string, file: string): Promise<{ readonly items: number; readonly leftOut: number }>
+  snapshot(
+    id: string,
+    file: string,
+  ): Promise<{ readonly items: number; readonly leftOut: number; readonly badCaptions: number }>
   problems(
     id: string,
     page: { readonly limit: number },
@@ -36,10 +40,10 @@ export async function countPictures(datasets: Datasets, id: string): Promise<num
 
 const problemsNamed = 3
 
-/** @returns the first problems that keep files out of it, in a line for people */
+/** @returns the first problems that keep files or captions out of it, in a line for people */
 export async function nameProblems(datasets: Pick<ValidatedData, 'problems'>, id: string): Promise<string> {
   const { data } = await datasets.problems(id, { limit: 100 })
-  const keptOut = data.filter(({ effect }) => effect === 'left_out')
+  const keptOut = data.filter((each) => each.effect === 'left_out' || isCaptionProblem(each))
   const named = keptOut.slice(0, problemsNamed).map(({ path, code }) => `${path}: ${code}`)
   return keptOut.length > problemsNamed ? `${named.join(', ')}, …` : named.join(', ')
 }

@@ -11,6 +11,7 @@ import { info, type NewEvent } from './events.ts'
 import { checkpointIdOf, sampleIdOf, type FineTuningJob, type FinishedStage } from './job.ts'
 import { overallStep } from './specification.ts'
 import type { FineTuningStore, NewSample, Told } from './store.ts'
+import { TrainedTime } from './trained-time.ts'
 
 const betweenWritesMs = 500
 /** Between two events that tell of steps; all of them are in the metrics. */
@@ -40,7 +41,7 @@ export class RunProgress {
   #timer: NodeJS.Timeout | undefined
   #writing: Promise<void> = Promise.resolve()
   #toldMetricsAtMs = -Infinity
-  #trainedMs: ReadonlyMap<string, number>
+  readonly #trained: TrainedTime
   /** Of the job. */
   readonly #used: { deviceMs: number; joules: number }
   /** A run that goes on begins with telling what it goes on from, which was told before and is no progress. */
@@ -49,7 +50,7 @@ export class RunProgress {
   constructor(options: ProgressOptions) {
     const { job, checkpoints, pool } = options
     this.#options = options
-    this.#trainedMs = trainedMs(pool)
+    this.#trained = new TrainedTime(pool)
     this.#used = { deviceMs: job.usage.deviceMs, joules: job.usage.joules }
     this.#known = {
       checkpoints: new Set(checkpoints),
@@ -183,7 +184,7 @@ export class RunProgress {
     this.#events = []
     this.#checkpoints = []
     this.#reports = []
-    const deviceMs = this.#deviceMs()
+    const deviceMs = this.#trained.take()
     const energy = deviceMs > 0 ? await meter.take(deviceMs) : undefined
     this.#used.deviceMs += deviceMs
     this.#used.joules += energy?.joules ?? 0
@@ -202,16 +203,6 @@ export class RunProgress {
     const checkpoints = (await Promise.all(described)).filter((each) => each !== undefined)
     return { steps, samples, checkpoints, kept, reports, events, deviceMs, energy }
   }
-
-  /** Since it was last asked; a device that began anew counts from nothing. */
-  #deviceMs(): number {
-    const before = this.#trainedMs
-    this.#trainedMs = trainedMs(this.#options.pool)
-    return [...this.#trainedMs].reduce((sum, [device, ms]) => {
-      const was = before.get(device) ?? 0
-      return sum + (ms >= was ? ms - was : ms)
-    }, 0)
-  }
 }
 
 export const checkpointSaved = (jobId: string, step: number): NewEvent =>
@@ -226,6 +217,3 @@ function ifGone(error: unknown): undefined {
   if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
   throw error
 }
-
-const trainedMs = ({ devices }: Pick<ServingPool, 'devices'>): ReadonlyMap<string, number> =>
-  new Map(devices.map(({ name, load }) => [name, load.training.deviceMs]))

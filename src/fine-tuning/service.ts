@@ -1,6 +1,6 @@
 /** One job's life, as its callers see it: planned, created, watched, paused and resumed, deployed, deleted. */
 import { randomInt } from 'node:crypto'
-import { createReadStream, existsSync } from 'node:fs'
+import { createReadStream } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
@@ -36,6 +36,7 @@ import {
   type StepMetrics,
 } from './reader.ts'
 import { startRunner } from './runner.ts'
+import { checkSource } from './sources.ts'
 import { completeJob, type JobParameters, type JobSpecification } from './specification.ts'
 import type { FineTuningState } from './states.ts'
 import { FineTuningStore, jobChannel } from './store.ts'
@@ -204,10 +205,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
       randomSeed: randomInt(2 ** 48 - 1),
     })
     const { start } = parameters
-    if (start.kind === 'dit' && !existsSync(start.folder))
-      throw new FineTuningError('invalid_job', 'start.source: there is no such folder', {
-        parameter: 'start.source',
-      })
+    if (start.kind === 'dit' && sources !== undefined) await checkSource(start.folder, sources)
     const plan = planJob({
       parameters,
       footprint,

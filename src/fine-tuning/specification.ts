@@ -1,5 +1,5 @@
 /** Pure: what a job asks for → every number of it, or what is wrong with it. */
-import { isAbsolute, relative, resolve } from 'node:path'
+import { isAbsolute, relative, resolve, sep } from 'node:path'
 import type { ModelFootprint } from '../training/footprint.ts'
 import { loraFootprint } from '../training/footprint.ts'
 import type { SamplePlan, TrainingJob, TrainingMethod } from '../training/job.ts'
@@ -125,14 +125,17 @@ function resolveStart(wish: StartWish, sources: string | undefined): JobParamete
       'expected no DiT: the server has no folder for them (ATELIER_TRAIN_SOURCES)',
     )
   const folder = resolve(sources, wish.source)
-  const inside = relative(sources, folder)
-  if (isAbsolute(wish.source) || inside.startsWith('..') || isAbsolute(inside))
+  if (isAbsolute(wish.source) || leadsOut(relative(sources, folder)))
     throw invalid(
       'start.source',
       `expected a folder within ATELIER_TRAIN_SOURCES, got ${JSON.stringify(wish.source)}`,
     )
   return { kind: 'dit', folder }
 }
+
+/** @param path relative to a folder @returns whether it is not within */
+export const leadsOut = (path: string): boolean =>
+  path === '..' || path.startsWith(`..${sep}`) || isAbsolute(path)
 
 function checkStages({ start, stages }: JobParameters, { textEncoder }: ModelFootprint): void {
   let knowsText = start.kind === 'base'

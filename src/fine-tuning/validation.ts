@@ -16,11 +16,11 @@ export async function validate(
   datasets: ValidatedData,
 ): Promise<Verdict> {
   await mkdir(folder, { recursive: true, mode: 0o700 })
-  const { items: pictures, leftOut } = await datasets.snapshot(datasetId, manifestOf(folder))
-  if (leftOut > 0 && onBadData === 'fail') {
+  const { items: pictures, leftOut, badCaptions } = await datasets.snapshot(datasetId, manifestOf(folder))
+  if (leftOut + badCaptions > 0 && onBadData === 'fail') {
     const problems = await nameProblems(datasets, datasetId)
     return bad(
-      `${leftOut} files of the dataset cannot be trained on (${problems}); mend or remove them, or ask for on_bad_data "skip"`,
+      `${leftOut + badCaptions} files of the dataset cannot be trained on (${problems}); mend or remove them, or ask for on_bad_data "skip"`,
     )
   }
   if (pictures === 0) return bad('the dataset has no pictures to train on')

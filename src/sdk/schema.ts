@@ -1413,7 +1413,7 @@ export interface components {
             /** @description What the name of a deployed checkpoint ends in. */
             suffix?: string | null;
             /**
-             * @description Whether a dataset with files that cannot be trained on fails the job, or is used without them.
+             * @description Whether a dataset with files or captions that cannot be trained on fails the job, or is used without them.
              * @default fail
              * @enum {string|null}
              */

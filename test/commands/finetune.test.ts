@@ -121,6 +121,8 @@ test('files that cannot be used fail the job, or are told of and left out of it'
   await writeFile(join(folder, 'pictures', 'broken.png'), 'no picture')
   const failed = await atelier(folder, 'job.json')
   expect(failed).toMatchObject({ code: 2 })
+  // What it left stands in nobody's way.
+  expect(await atelier(folder, 'job.json')).toEqual(failed)
   expect(failed.stdout).toMatch(/^broken\.png: left out: /m)
   expect(failed.stderr).toContain('broken.png: unreadable_picture')
 

@@ -76,6 +76,7 @@ test('a snapshot is a manifest that training reads, in the order of paths', asyn
     scored: 0,
     labels: 2,
     leftOut: 1,
+    badCaptions: 1,
   })
   const items = await Array.fromAsync(readManifest(file))
   expect(
@@ -135,6 +136,19 @@ test('pages follow each other without gaps', async () => {
   } while (cursor !== undefined)
   expect(paths).toEqual(files.map(({ name }) => name))
   await expect(datasets.service.items(id, { cursor: 'x' })).rejects.toMatchObject({ code: 'invalid_cursor' })
+})
+
+test('a set of which next to everything is wrong is read, with as many problems as are kept', async () => {
+  await datasets.start()
+  const { id, state, counts } = await datasets.add(
+    zip([
+      { name: 'a.png', data: await picture(1) },
+      { name: 'captions.jsonl', data: '1\n'.repeat(10_050), method: 'deflated' },
+    ]),
+  )
+  expect([state, counts.problems]).toEqual(['ready', 10_050])
+  const { prisma } = datasets.storage.database
+  expect(await prisma.datasetProblem.count({ where: { datasetId: id } })).toBe(10_000)
 })
 
 test('a set without one usable picture fails, tells why, and keeps no file', async () => {

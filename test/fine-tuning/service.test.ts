@@ -291,6 +291,17 @@ describe('bad data', () => {
     expect(await fixture.until(skipping.id, 'succeeded')).toMatchObject({ pictures: { used: 1, leftOut: 1 } })
   })
 
+  test('is a caption that is empty, until it is mended', async () => {
+    const { picture } = await import('../datasets/pictures.ts')
+    const files = { 'a.png': await picture(1), 'a.txt': 'a picture', 'b.png': await picture(2), 'b.txt': ' ' }
+    const datasetId = await fixture.addDataset('with an empty caption', files)
+    const failed = await fixture.until((await fixture.create({}, { datasetId })).id, 'failed')
+    expect(failed.error?.message).toMatch(/^1 files .*b\.txt: empty_caption/)
+    const [, second] = (await fixture.datasets.items(datasetId)).data
+    await fixture.datasets.changeItem(datasetId, second!.id, { captions: ['another one'] })
+    await fixture.until((await fixture.create({}, { datasetId })).id, 'succeeded')
+  })
+
   test('is a filter that leaves no picture', async () => {
     const { id } = await fixture.create({ stages: [smallStage, { ...smallStage, minAestheticScore: 9 }] })
     const { error } = await fixture.until(id, 'failed')

@@ -1,9 +1,9 @@
 /** A folder of pictures as a job's dataset: read and checked where it lies, what is wrong with it told on the terminal. */
 import {
+  isCaptionProblem,
   isLeftOut,
   problemEffects,
   type Problem,
-  type ProblemCode,
   type ProblemEffect,
 } from '../../datasets/problems.ts'
 import { readFolder, type CheckedItem } from '../../datasets/scan.ts'
@@ -18,6 +18,8 @@ export class FolderDataset implements ValidatedData {
   readonly #folder: string
   readonly #tell: (line: string) => void
   readonly #problems: Problem[] = []
+  /** Ids of pictures. */
+  readonly #badlyCaptioned = new Set<string>()
 
   constructor(folder: string, tell: (line: string) => void) {
     this.#folder = folder
@@ -25,13 +27,20 @@ export class FolderDataset implements ValidatedData {
   }
 
   /** @throws {DatasetError} when the folder as a whole is not usable */
-  async snapshot(_id: string, file: string): Promise<{ readonly items: number; readonly leftOut: number }> {
-    const items = await writeManifest(file, this.#read())
-    return { items, leftOut: this.#leftOut().length }
+  async snapshot(_id: string, file: string) {
+    let badCaptions = 0
+    const counted = async function* (this: FolderDataset): AsyncGenerator<TrainingItem> {
+      for await (const item of this.#read()) {
+        badCaptions += Number(item.captions.length === 0 && this.#badlyCaptioned.has(item.id))
+        yield item
+      }
+    }
+    const items = await writeManifest(file, counted.call(this))
+    return { items, leftOut: this.#problems.filter(isLeftOut).length, badCaptions }
   }
 
   async problems() {
-    return { data: this.#leftOut() }
+    return { data: this.#problems.map((each) => ({ ...each, effect: problemEffects[each.code] })) }
   }
 
   /** How many pictures there are, without writing anything. @throws {DatasetError} */
@@ -43,6 +52,7 @@ export class FolderDataset implements ValidatedData {
 
   async *#read(): AsyncGenerator<TrainingItem> {
     this.#problems.length = 0
+    this.#badlyCaptioned.clear()
     for await (const reading of readFolder(this.#folder)) {
       switch (reading.kind) {
         case 'progress':
@@ -60,12 +70,9 @@ export class FolderDataset implements ValidatedData {
 
   #note(problem: Problem): void {
     this.#problems.push(problem)
+    if (problem.itemId !== undefined && isCaptionProblem(problem)) this.#badlyCaptioned.add(problem.itemId)
     if (this.#problems.length > toldProblems) return
     this.#tell(`${problem.path}: ${effects[problemEffects[problem.code]]}: ${problem.message}`)
-  }
-
-  #leftOut(): readonly { readonly path: string; readonly code: ProblemCode; readonly effect: 'left_out' }[] {
-    return this.#problems.filter(isLeftOut).map(({ path, code }) => ({ path, code, effect: 'left_out' }))
   }
 }
 

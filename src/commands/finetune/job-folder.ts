@@ -1,7 +1,8 @@
 /** What a job's folder remembers of it, so that the same command goes on with it and another job does not. */
 import { mkdir, readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { manifestOf } from '../../fine-tuning/job.ts'
 import type { JobParameters } from '../../fine-tuning/specification.ts'
 import { writeDurably } from '../../training/durable-json.ts'
 
@@ -27,7 +28,9 @@ export async function findKnownJob(
 ): Promise<KnownJob | undefined> {
   const text = await readFile(fileOf(folder), 'utf8').catch(() => undefined)
   if (text === undefined) {
-    const others = await readdir(folder).catch(() => [])
+    const names = await readdir(folder).catch(() => [])
+    // A manifest is what a job leaves that found its pictures bad, or was ended while it read them.
+    const others = names.filter((name) => !name.startsWith(basename(manifestOf(folder))))
     if (others.length === 0) return undefined
     throw new Error(`${folder}: expected an empty folder or one of this job, and it holds ${others[0]}`)
   }
