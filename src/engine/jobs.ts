@@ -1,7 +1,7 @@
 /** What a device does for training, as its parent tells it: jobs that are at home here, and micro-batches of others' jobs. */
 import { randomUUID } from 'node:crypto'
-import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { exchangeFolder } from '../training/exchange.ts'
 import type { MicroBatchOrder, Peers, TrainingHost, TrainingUnit } from '../training/host.ts'
 import type { TrainingJob } from '../training/job.ts'
 import type { Background } from './background.ts'
@@ -116,7 +116,6 @@ export class Jobs {
     let end: TrainingNews = { kind: 'ended', outcome: { kind: 'cancelled' } }
     try {
       this.#news(job.id, { kind: 'begun' })
-      await rm(join(job.folder, ordersFolder), { recursive: true, force: true })
       end = { kind: 'ended', outcome: yield* trainer.train(job, host) }
     } catch (error) {
       end = { kind: 'failed', message: messageOf(error) }
@@ -124,7 +123,6 @@ export class Jobs {
       this.#homes.delete(job.id)
       try {
         await sessions.closeAll()
-        await rm(join(job.folder, ordersFolder), { recursive: true, force: true })
       } catch (error) {
         end = { kind: 'failed', message: messageOf(error) }
       }
@@ -138,10 +136,9 @@ export class Jobs {
     order: MicroBatchOrder,
   ): AsyncGenerator<TrainingUnit, void> {
     this.#waiting = undefined
-    const folder = join(job.folder, ordersFolder)
-    const file = join(folder, `${order.stage}-${order.step}-${order.microBatch}-${randomUUID()}.safetensors`)
+    const name = `gradients-${order.stage}-${order.step}-${order.microBatch}-${randomUUID()}.safetensors`
+    const file = join(exchangeFolder(job.folder), name)
     try {
-      await mkdir(folder, { recursive: true })
       const { assistant } = await this.#help(job)
       await assistant.compute(order, file)
       this.#assisted(key, { kind: 'done', file })
@@ -182,9 +179,6 @@ export class Jobs {
     this.#options.tell({ type: 'assisted', ...key, result })
   }
 }
-
-/** In a job's folder: gradients that other devices computed, each until its step is taken. */
-const ordersFolder = 'orders'
 
 const nameOf = ({ job, round, microBatch }: OrderKey): string => `${job}, ${round}, ${microBatch}`
 

@@ -1,5 +1,4 @@
 /** At a job's home: which micro-batches of a step other devices have taken, and what came of them. */
-import { rm } from 'node:fs/promises'
 import type { MicroBatchOrder, Peers } from '../training/host.ts'
 import type { OrderNews, TrainingChildMessage } from './training-protocol.ts'
 
@@ -17,8 +16,6 @@ export class Orders implements Peers {
   readonly #taken = new Map<number, Taken>()
   /** What the run took for itself. */
   readonly #kept = new Set<number>()
-  /** Gradients that came; each is of use until the next round. */
-  readonly #files = new Set<string>()
 
   constructor(job: string, tell: (message: TrainingChildMessage) => void) {
     this.#job = job
@@ -29,8 +26,6 @@ export class Orders implements Peers {
     this.#round += 1
     this.#taken.clear()
     this.#kept.clear()
-    for (const file of this.#files) rm(file, { force: true }).catch(() => undefined)
-    this.#files.clear()
     this.#tell({ type: 'offer', job: this.#job, round: this.#round, orders })
   }
 
@@ -46,9 +41,7 @@ export class Orders implements Peers {
   }
 
   hear(round: number, microBatch: number, news: OrderNews): void {
-    if (round !== this.#round) return
-    if (news.kind === 'done') this.#files.add(news.file)
-    if (this.#kept.has(microBatch)) return
+    if (round !== this.#round || this.#kept.has(microBatch)) return
     switch (news.kind) {
       case 'taken': {
         const taken = { ...Promise.withResolvers<string>(), isAwaited: false }

@@ -1,4 +1,6 @@
 /** What fine-tuning asks of the devices together: jobs that outlive a device, and models that come and go without a restart. */
+import { rm } from 'node:fs/promises'
+import { exchangeFolder } from '../training/exchange.ts'
 import type { TrainingEvent, TrainingJob, TrainingOutcome } from '../training/job.ts'
 import type { Assistance } from './assistance.ts'
 import type { Costs } from './costs.ts'
@@ -129,6 +131,9 @@ export function trainingPool(parts: TrainingPoolParts): TrainingPool {
       if (cancel?.aborted) return { kind: 'cancelled' }
       if (pause?.aborted && (error instanceof DeviceDied || error === stop.reason)) return { kind: 'paused' }
       throw error
+    } finally {
+      // Devices that died leave something there. What cannot be removed is no reason for a job to fail.
+      await rm(exchangeFolder(job.folder), { recursive: true, force: true }).catch(() => undefined)
     }
   }
 

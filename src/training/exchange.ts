@@ -2,13 +2,14 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openSafetensors, readFloats, type TensorLocation } from '../weights/safetensors.ts'
-import { writeSafetensors, type TensorSource } from '../weights/safetensors-writer.ts'
+import { temporarySuffix, writeSafetensors, type TensorSource } from '../weights/safetensors-writer.ts'
 import type { TrainedTensor } from './checkpoint.ts'
 import { TrainingError } from './errors.ts'
 import { tensorOf, type Tensors } from './tensors.ts'
 
 type Trained = ReadonlyMap<string, TrainedTensor>
 
+/** Is there while other devices could help, and nothing of it outlasts a run. */
 export const exchangeFolder = (jobFolder: string): string => join(jobFolder, 'exchange')
 
 const [scaleName, lossName] = ['loss_scale', 'loss'] as const
@@ -43,14 +44,15 @@ export async function writeGradients(
 export const readGradients = (file: string, trained: Trained, gradients: Tensors): Promise<number> =>
   readInto(file, trained, gradients, lossName)
 
-/** Of a step that is over. */
+/** Of a step that is over: weights, and gradients that nobody took in. What is being written is left to whoever writes it. */
 export async function clearExchange(jobFolder: string): Promise<void> {
   const folder = exchangeFolder(jobFolder)
   const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return []
     throw error
   })
-  for (const name of names) await rm(join(folder, name), { force: true, recursive: true })
+  for (const name of names)
+    if (!name.endsWith(temporarySuffix)) await rm(join(folder, name), { force: true })
 }
 
 const sourcesOf = (trained: Trained, tensors: Tensors): [string, TensorSource][] =>

@@ -67,7 +67,7 @@ test('a job comes to the same weights, bit for bit, when another device helps', 
     .poll(() => statusOf(home).load.training, { timeout: 5_000 })
     .toMatchObject({ job: undefined, steps: 4 })
   await expect.poll(() => statusOf(other(home)).load.training.units, { timeout: 5_000 }).toBeGreaterThan(0)
-  expect(await readdir(job.folder)).not.toContain('orders')
+  expect(await readdir(job.folder)).not.toContain('exchange')
 })
 
 test('a helper that is killed in the middle changes nothing but the time', async () => {
@@ -116,6 +116,7 @@ test('a job under which three devices die without a checkpoint in between is fai
     code: 'device_failed',
     message: expect.stringContaining('3 device processes died under the job poison'),
   })
+  expect(await readdir(job.folder)).not.toContain('exchange')
 })
 
 test('a paused job goes on to the same weights; a cancelled one ends', async () => {
