@@ -51,8 +51,7 @@ export async function clearExchange(jobFolder: string): Promise<void> {
     if (error.code === 'ENOENT') return []
     throw error
   })
-  for (const name of names)
-    if (!name.endsWith(temporarySuffix)) await rm(join(folder, name), { force: true })
+  for (const name of names) if (!name.endsWith(temporarySuffix)) await rm(join(folder, name), { force: true })
 }
 
 const sourcesOf = (trained: Trained, tensors: Tensors): [string, TensorSource][] =>
