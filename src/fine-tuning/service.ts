@@ -70,6 +70,8 @@ export interface FineTuningFigures {
 
 export interface FineTuningService {
   readonly rates: Rates
+  /** Where DiTs lie that a job may begin with; undefined: nowhere. */
+  readonly sources: string | undefined
   /** What the job would be and take; nothing is created. @throws {FineTuningError} as `create` */
   plan(request: JobRequest): Promise<PlannedJob>
   /** @throws {FineTuningError} `unknown_model`, `unknown_dataset`, `invalid_job` */
@@ -224,6 +226,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
 
   return {
     rates,
+    sources,
     async plan(request) {
       const { base: _, ...rest } = await planned(request)
       return rest

@@ -76,6 +76,7 @@ export function useFineTuning(): Fixture {
     }
     storage = await openStorage({ dataDir, onError })
     await mkdir(join(dataDir, 'sources'))
+    await mkdir(join(dataDir, 'dits', 'one'), { recursive: true })
     datasets = await startDatasetService({
       storage,
       log,
@@ -135,7 +136,7 @@ export function useFineTuning(): Fixture {
         configured,
         rates: { watts: 100, gramsPerKwh: 480, costPerDeviceHour: 2 },
         gpus: [],
-        sources: undefined,
+        sources: join(dataDir, 'dits'),
         maxMicroStepMs: 1e6,
       })
       return service

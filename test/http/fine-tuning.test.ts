@@ -139,6 +139,13 @@ describe('a dry run', () => {
     expect((await get(jobs)).data.length).toBe(before)
   })
 
+  test('says where a job begins in the words that it was asked in', async () => {
+    const start = { from: 'dit', source: 'one' }
+    const { body: plan } = await create({ dry_run: true, start }).expect(200)
+    expect(plan.start).toEqual(start)
+    await create({ dry_run: true, start: { from: 'dit', source: 'none' } }).expect(400)
+  })
+
   test('is measured by the jobs before it', async () => {
     await finished()
     const { body: plan } = await create({ dry_run: true }).expect(200)

@@ -52,6 +52,7 @@ export const unreachableService: GenerationService = {
 /** Nothing is trained and nothing is deployed. */
 export const idleFineTuning: FineTuningService = {
   rates: { watts: 100, gramsPerKwh: 480, costPerDeviceHour: undefined },
+  sources: undefined,
   plan: unreachable,
   create: unreachable,
   find: unreachable,

@@ -1,11 +1,12 @@
 /** Jobs, what belongs to them, and deployments, as the contract has them. */
+import { basename, relative } from 'node:path'
 import type { Deployment } from '../../fine-tuning/deployments.ts'
 import { footprint, type Rates } from '../../fine-tuning/energy.ts'
 import type { FineTuningEvent } from '../../fine-tuning/events.ts'
 import { eventIdOf, type FineTuningJob, type FinishedStage, type Usage } from '../../fine-tuning/job.ts'
 import type { JobPlan, StagePlan } from '../../fine-tuning/plan.ts'
 import type { CheckpointRecord, SampleRecord, StepMetrics } from '../../fine-tuning/reader.ts'
-import type { PlannedJob } from '../../fine-tuning/service.ts'
+import type { FineTuningService, PlannedJob } from '../../fine-tuning/service.ts'
 import type { JobParameters } from '../../fine-tuning/specification.ts'
 import type {
   SchemaDeployment,
@@ -24,11 +25,14 @@ import { asUnixSeconds } from './dependencies.ts'
 
 const seconds = (date: Date | undefined): number | null => (date ? asUnixSeconds(date) : null)
 
+/** What figures are by, and places are relative to. */
+type Context = Pick<FineTuningService, 'rates' | 'sources'>
+
 /** @param servesAs the name that a checkpoint of the job serves under */
 export function describeJob(
   job: FineTuningJob,
   servesAs: string | undefined,
-  rates: Rates,
+  { rates, sources }: Context,
 ): SchemaFineTuningJob {
   return {
     id: job.id,
@@ -46,7 +50,7 @@ export function describeJob(
     pictures: job.pictures ? { used: job.pictures.used, left_out: job.pictures.leftOut } : null,
     suffix: job.suffix ?? null,
     on_bad_data: job.onBadData,
-    ...describeParameters(job.parameters),
+    ...describeParameters(job.parameters, sources),
     progress: { ...job.progress },
     estimate: describePlan(job.plan),
     use: describeUse(job.usage, rates),
@@ -56,12 +60,15 @@ export function describeJob(
   }
 }
 
-export function describePlanned({ model, parameters, plan }: PlannedJob): SchemaFineTuningPlan {
+export function describePlanned(
+  { model, parameters, plan }: PlannedJob,
+  { sources }: Context,
+): SchemaFineTuningPlan {
   return {
     object: 'fine_tuning.plan',
     model: model.name,
     model_version: model.version,
-    ...describeParameters(parameters),
+    ...describeParameters(parameters, sources),
     estimate: describePlan(plan),
   }
 }
@@ -78,7 +85,7 @@ type Parameters = Pick<
   | 'held_out_share'
 >
 
-function describeParameters(parameters: JobParameters): Parameters {
+function describeParameters(parameters: JobParameters, sources: string | undefined): Parameters {
   const { method, start, samples } = parameters
   return {
     method:
@@ -87,7 +94,11 @@ function describeParameters(parameters: JobParameters): Parameters {
         : { type: 'lora', rank: method.rank, alpha: method.alpha, targets: [...method.targets] },
     start:
       start.kind === 'dit'
-        ? { from: 'dit', source: start.folder }
+        ? // As it was asked for; where the server keeps them is its own business.
+          {
+            from: 'dit',
+            source: sources === undefined ? basename(start.folder) : relative(sources, start.folder),
+          }
         : { from: start.kind === 'base' ? 'model' : 'random' },
     seed: parameters.seed,
     stages: parameters.stages.map(describeStage),

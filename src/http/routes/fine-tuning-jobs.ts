@@ -1,5 +1,6 @@
 /** `/v1/fine_tuning/jobs`: jobs planned, created, looked at, listed, paused, resumed, cancelled and deleted. */
 import type { FastifyReply } from 'fastify'
+import type { Deployment } from '../../fine-tuning/deployments.ts'
 import type { FineTuningJob } from '../../fine-tuning/job.ts'
 import type { SchemaFineTuningJob } from '../../sdk/schema.ts'
 import type { Handler } from '../contract.ts'
@@ -20,7 +21,7 @@ export function createFineTuningJob(dependencies: RouteDependencies): Handler<'c
       ...readJobRequest(body),
       model: resolveModel(model, generation.models, config.modelAliases).name,
     }
-    if (body.dry_run === true) return describePlanned(await service.plan(wanted))
+    if (body.dry_run === true) return describePlanned(await service.plan(wanted), service)
     const call = { operation: 'createFineTuningJob', body }
     const id = await onceForKey(request, reply, dependencies, call, async () => {
       const job = await service.create({ ...wanted, requestId: request.id })
@@ -32,11 +33,15 @@ export function createFineTuningJob(dependencies: RouteDependencies): Handler<'c
   }
 }
 
-export function listFineTuningJobs(dependencies: RouteDependencies): Handler<'listFineTuningJobs'> {
+export function listFineTuningJobs({ fineTuning }: RouteDependencies): Handler<'listFineTuningJobs'> {
   return async ({ query: { after, limit, status } }) => {
-    const page = await dependencies.fineTuning.list({ after, limit, state: status })
-    const data = await Promise.all(page.data.map((job) => describe(job, dependencies)))
-    return { object: 'list', data, has_more: page.hasMore }
+    const { data, hasMore } = await fineTuning.list({ after, limit, state: status })
+    const live = await fineTuning.deployments.allLive()
+    return {
+      object: 'list',
+      data: data.map((job) => describeJob(job, servingName(job, live), fineTuning)),
+      has_more: hasMore,
+    }
   }
 }
 
@@ -90,7 +95,11 @@ async function describe(
   job: FineTuningJob,
   { fineTuning }: Pick<RouteDependencies, 'fineTuning'>,
 ): Promise<SchemaFineTuningJob> {
-  const live = (await fineTuning.deployments.allLive()).filter(({ jobId }) => jobId === job.id)
-  const newest = live.toSorted((a, b) => b.createdAt.getTime() - a.createdAt.getTime())[0]
-  return describeJob(job, newest?.name, fineTuning.rates)
+  return describeJob(job, servingName(job, await fineTuning.deployments.allLive()), fineTuning)
 }
+
+/** @returns the name of its newest deployment that serves */
+const servingName = ({ id }: FineTuningJob, live: readonly Deployment[]): string | undefined =>
+  live
+    .filter(({ jobId }) => jobId === id)
+    .toSorted((a, b) => b.createdAt.getTime() - a.createdAt.getTime())[0]?.name
