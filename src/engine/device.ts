@@ -263,8 +263,9 @@ export class Device {
     if (this.#prepared.delete(name)) await this.errand({ kind: 'discard', name })
   }
 
+  /** A process that is starting hears of it when it is ready. @throws {DeviceDied} */
   async withdraw(name: string): Promise<void> {
-    if (!this.#served.delete(name)) return
+    if (this.#state.kind !== 'ready' || !this.#served.delete(name)) return
     await this.errand({ kind: 'withdraw', name })
   }
 
@@ -359,6 +360,9 @@ export class Device {
         // What changed while the process was starting.
         for (const [name, folder] of this.#folders)
           if (this.#served.get(name) !== folder) void this.putLive({ name, folder })
+        for (const name of this.#served.keys())
+          // One that dies starts again without it.
+          if (!this.#folders.has(name)) this.withdraw(name).catch(() => undefined)
         return
       case 'models':
         this.#models = message.models
