@@ -30,10 +30,10 @@ const bothBounds = (absolute: number, relative: number): Bound => ({
 })
 /** Of every number by itself. */
 export const eachBound = (most: number): Bound => ({ ...relativeBound(most), relativeTo: 'each' })
-/** For what must not be the reference. */
+/** For what must not be the reference, and not what is no number either. */
 export const differs = (least: number): Bound => ({
   text: `differs: abs >= ${text(least)}`,
-  strain: ({ maxAbsolute }) => least / maxAbsolute,
+  strain: ({ maxAbsolute }) => (Number.isFinite(maxAbsolute) ? least / maxAbsolute : Infinity),
 })
 
 /** 0.0001 → 1e-4 */
