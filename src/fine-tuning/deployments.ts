@@ -246,7 +246,9 @@ export class Deployments {
     const folder = modelsOf(this.#options.dataDir)
     const known = new Set((await this.#rows.findMany({ select: { id: true } })).map(({ id }) => id))
     for (const name of existsSync(folder) ? await readdir(folder) : []) {
-      if (isDeploymentId(name) && !known.has(name))
+      // What is being written has a longer name.
+      const [id = ''] = name.split('.')
+      if (isDeploymentId(id) && !known.has(name))
         await rm(join(folder, name), { recursive: true, force: true })
     }
   }

@@ -263,14 +263,15 @@ describe('a server', () => {
   })
 
   test('removes folders that no row knows', async () => {
-    const unknown = ['fine-tuning/ftjob_', 'models/dep_'].map((prefix) => prefix + 'ab'.repeat(16))
+    const [job, deployment] = ['fine-tuning/ftjob_', 'models/dep_'].map((prefix) => prefix + 'ab'.repeat(16))
+    const unknown = [job!, deployment!, `${deployment}.${'0'.repeat(16)}.tmp`]
     // Whoever keeps other things there, as where the data folder is the project's own, keeps them.
     const others = ['fine-tuning/notes', 'models/tiny']
     for (const folder of [...unknown, ...others])
       mkdirSync(join(fixture.dataDir, folder), { recursive: true })
     await fixture.start(pool)
     const isThere = (folder: string) => existsSync(join(fixture.dataDir, folder))
-    expect(unknown.map(isThere)).toEqual([false, false])
+    expect(unknown.map(isThere)).toEqual([false, false, false])
     expect(others.map(isThere)).toEqual([true, true])
   })
 })
