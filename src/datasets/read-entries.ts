@@ -198,8 +198,11 @@ class EntryReader {
     for await (const read of readMetadata(path, format, await entry.open(), this.#options.limits)) {
       rows += 1
       if (rows % rowsAtOnce === 0) await breathe()
-      if (read.kind === 'problem') yield read.problem
-      else {
+      if (read.kind === 'problem') {
+        // It is not held, and counts like one that is: reading without end is no better.
+        this.#hold(0)
+        yield read.problem
+      } else {
         const { file, captions } = read.row
         this.#hold(captions.reduce((total, { length }) => total + length, file.length))
         this.#rows.push({ ...read.row, source: path, folder })

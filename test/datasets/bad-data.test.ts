@@ -343,20 +343,21 @@ describe('archives', () => {
     }
   })
 
-  test('whose metadata has more rows than memory should hold are refused, and wrong rows are not held', async () => {
-    const limits = { maxHeldBytes: 100_000 }
-    const read = (metadata: string) =>
-      folders.readArchive(
-        zip([
-          { name: 'a.png', data: good },
-          { name: 'captions.jsonl', data: metadata },
-        ]),
-        { limits },
-      )
-    await expect(read('{"file":"a.png"}\n'.repeat(300))).rejects.toMatchObject({ code: 'too_large' })
-    const { items, problems } = await read('1\n'.repeat(5000))
-    expect([items.length, problems.length]).toEqual([1, 5000])
-  })
+  test.each(['{"file":"a.png"}', '1'])(
+    'whose metadata has rows such as %s without end are refused',
+    async (row) => {
+      const read = (count: number) =>
+        folders.readArchive(
+          zip([
+            { name: 'a.png', data: good },
+            { name: 'captions.jsonl', data: `${row}\n`.repeat(count) },
+          ]),
+          { limits: { maxHeldBytes: 100_000 } },
+        )
+      expect((await read(100)).items).toHaveLength(1)
+      await expect(read(300)).rejects.toMatchObject({ code: 'too_large' })
+    },
+  )
 
   test('packed twice are refused, not unpacked by anybody', async () => {
     const twice = gzipSync(gzipSync(tar([{ name: 'a.png', data: good }])))
