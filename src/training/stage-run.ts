@@ -24,7 +24,7 @@ import { Progress, type DeviceClock } from './progress.ts'
 import { sampleStage } from './stage-samples.ts'
 import type { StageInputs } from './stage-inputs.ts'
 import { zerosLike, type Tensors } from './tensors.ts'
-import { each, paced, waitFor, type Units } from './units.ts'
+import { each, paced, unlessAborted, waitFor, type Units } from './units.ts'
 
 export class StageRun {
   readonly #inputs: StageInputs
@@ -102,7 +102,12 @@ export class StageRun {
     const stepper = await openMicroStepper(backbone, host)
     try {
       yield { kind: 'prepare' }
-      const rows = yield* microBatchSize(inputs, stepper, { weights: state.weights, gradients }, host)
+      const choosing = microBatchSize(inputs, stepper, { weights: state.weights, gradients }, host)
+      const rows = yield* unlessAborted(host.pause, choosing)
+      if (rows === undefined) {
+        await stepper.close()
+        return undefined
+      }
       const data = inputs.data.withRows(rows)
       if (inputs.stage.recompute === 'blocks' && backbone.step.kind === 'whole')
         host.tell({
@@ -125,9 +130,9 @@ export class StageRun {
     return this.#data.microBatchesPerStep
   }
 
-  /** By the weights that the stage begins with, once. */
+  /** By the weights that the stage begins with, once; given up when the run is to pause. */
   async *evaluateBefore(): Units {
-    if (this.#step === 0) this.#lossBefore ??= yield* this.#evaluate()
+    if (this.#step === 0) this.#lossBefore ??= yield* unlessAborted(this.#host.pause, this.#evaluate())
   }
 
   /** What is computed of a step before this is dropped. */

@@ -35,6 +35,23 @@ export async function* each<Result>(
   }
 }
 
+/** As far as the signal lets it. @returns undefined when the rest was given up */
+export async function* unlessAborted<Result>(
+  signal: AbortSignal,
+  units: Units<Result>,
+): Units<Result | undefined> {
+  try {
+    while (!signal.aborted) {
+      const { done, value } = await units.next()
+      if (done) return value
+      yield value
+    }
+    return undefined
+  } finally {
+    await units.return(undefined as never)
+  }
+}
+
 /** Waits without keeping the device; what is waited for is never left behind, and fails here and nowhere else. */
 export async function* waitFor<Result>(promise: Promise<Result>): Units<Result> {
   const until = promise.catch(() => undefined)

@@ -108,6 +108,32 @@ test('a pause before the first step of a stage leaves what the stage before it h
   expect(heldOut!.lossBefore).toBeGreaterThan(0)
 })
 
+test('a pause is not kept waiting by what is measured or judged before the first step', async () => {
+  const runsBefore = async (phase: 'step' | 'loss') => {
+    const pause = new AbortController()
+    let runs = 0
+    const { outcome } = await run(await smallJob(), {
+      host: {
+        pause: pause.signal,
+        openSession: async (graph, needs) => {
+          const session = await sessions.openSession(graph, needs)
+          if (!graph.name.endsWith(`_${phase}`)) return session
+          const counted: typeof session.run = (feeds, into) => {
+            runs += 1
+            pause.abort()
+            return session.run(feeds, into)
+          }
+          return { ...session, run: counted }
+        },
+      },
+    })
+    expect(outcome).toEqual({ kind: 'paused' })
+    return runs
+  }
+  expect(await runsBefore('step')).toBe(1)
+  expect(await runsBefore('loss')).toBe(1)
+})
+
 test('micro-batches that the device has no memory for are not taken, and that is told', async () => {
   const job = await smallJob()
   const { events, outcome } = await run(job, {
