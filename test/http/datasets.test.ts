@@ -201,6 +201,8 @@ test('datasets are listed, newest first, and deleted unless a job works with the
   busy.add(older.id)
   const refused = await send(address, remove)
   expect([refused.status, codeOf(refused).code]).toEqual([409, 'dataset_in_use'])
+  const odd = await send(address, { path: `/v1/datasets/${older.id}/items?label=%00` })
+  expect([odd.status, codeOf(odd)]).toMatchObject([400, { code: 'invalid_value', param: 'label' }])
   busy.clear()
   expect((await send(address, remove)).status).toBe(204)
   const gone = await send(address, remove)

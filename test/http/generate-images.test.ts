@@ -242,6 +242,7 @@ describe('models', () => {
           owned_by: 'atelier',
           aliases: ['gpt-image-1', 'gpt-image-1-mini', 'gpt-image-1.5', 'dall-e-2', 'dall-e-3'],
           version: 'paint-1',
+          origin: null,
           state: 'loaded',
           size_bytes: 1024,
           base_size: 64,
