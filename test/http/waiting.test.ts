@@ -167,7 +167,7 @@ test('a client that leaves a server that shuts down cancels nothing', async () =
   await client.leave()
   await closed
   expect(service.pool.aborted).toEqual([])
-  expect(await generations.count()).toEqual({ queued: 0, running: 1 })
+  await untilCounted({ queued: 0, running: 1 })
   letGo()
 })
 
