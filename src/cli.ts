@@ -17,7 +17,11 @@ process.env['NODE_COMPILE_CACHE'] ??= fileURLToPath(
 enableCompileCache(process.env['NODE_COMPILE_CACHE'])
 
 // bin/atelier.mjs holds this channel open when the system's Node is not the pinned one; it closes however that process ends.
-if (process.channel) process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'))
+if (process.channel) {
+  process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'))
+  // Whoever listens holds it open; a command ends when its own work is done.
+  process.channel.unref()
+}
 
 const program = new Command('atelier')
   .version(packageJson.version)
