@@ -296,8 +296,40 @@ test('a checkpoint is deployed, listed, rolled back and withdrawn, and models sa
   expect((await api().post(`/v1/models/${named}/withdraw`).expect(200)).body.state).toBe('withdrawn')
   await api().get(`/v1/models/${named}`).expect(404)
   await deploy('gpt-image-1').expect(400)
+  expect((await deploy('house/tiny_v1.0-b').expect(200)).body.name).toBe('house/tiny_v1.0-b')
+  const { body: withdrawn } = await api().post('/v1/models/house%2Ftiny_v1.0-b/withdraw').expect(200)
+  await api().delete(`/v1/deployments/${withdrawn.id}`).expect(204)
   for (const each of [deployment, beside]) await api().delete(`/v1/deployments/${each.id}`).expect(204)
   await api().get(`/v1/deployments/${deployment.id}`).expect(404)
+})
+
+const noNames = [
+  '.',
+  '..',
+  '../tiny',
+  'house/..',
+  'house//style',
+  '/house',
+  'house/',
+  '-house',
+  'a b',
+  'é',
+  'a\n',
+  '',
+]
+
+test.each(noNames)('%j is no name for a model, and no suffix of one', async (name) => {
+  const id = 'ftjob_none' // A wrong request ends before anything is looked up.
+  const deploying = await api().post(`${jobs}/${id}/checkpoints/latest/deploy`).send({ name }).expect(400)
+  expect(deploying.body.error).toMatchObject({ code: 'invalid_value', param: 'name' })
+  expect(deploying.body.error.message).toBe(
+    `name: expected 1 to 128 characters, parts of letters, digits, ".", "_" and "-" with "/" between, none beginning with "." or "-", got ${JSON.stringify(name)}`,
+  )
+  const creating = await create({ suffix: name }).expect(400)
+  expect(creating.body.error).toMatchObject({ code: 'invalid_value', param: 'suffix' })
+  expect(creating.body.error.message).toBe(
+    `suffix: expected 1 to 64 letters, digits, ".", "_" and "-", not beginning with "." or "-", got ${JSON.stringify(name)}`,
+  )
 })
 
 test("a LoRA's weights can be had as a file, made once", async () => {
