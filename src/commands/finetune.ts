@@ -8,7 +8,7 @@ import { footprint, openEnergyMeter } from '../fine-tuning/energy.ts'
 import { toTrainingJob } from '../fine-tuning/job.ts'
 import { planJob } from '../fine-tuning/plan.ts'
 import { completeJob, type JobParameters } from '../fine-tuning/specification.ts'
-import { validate } from '../fine-tuning/validation.ts'
+import { findFault, validate } from '../fine-tuning/validation.ts'
 import { readPixArtConfig } from '../models/pixart.ts'
 import { readFootprint, type ModelFootprint } from '../training/footprint.ts'
 import type { TrainingJob, TrainingOutcome } from '../training/job.ts'
@@ -76,7 +76,11 @@ async function plan(config: Config, wanted: WantedJob): Promise<number> {
   const parameters = complete(wanted)
   const { rates, maxMicroStepMs } = fineTuningOptions(config)
   const tell = (line: string) => console.log(line)
-  const pictures = await new FolderDataset(wanted.jobFile.dataset, tell).count()
+  const { dataset, onBadData } = wanted.jobFile
+  const pictures = new FolderDataset(dataset, tell)
+  const counts = await pictures.count(parameters.stages)
+  const fault = await findFault({ datasetId: dataset, onBadData, parameters }, counts, pictures)
+  if (fault) throw new JobFileError(fault.message)
   const pool = await startPool(deviceOptions(config, [wanted.model]), (event) => tellDevice(event, tell))
   try {
     const costs = pool.trainingCosts(wanted.model.name)
@@ -85,7 +89,7 @@ async function plan(config: Config, wanted: WantedJob): Promise<number> {
       parameters,
       footprint: weights,
       costs,
-      pictures,
+      pictures: counts.pictures,
       maxMicroStepMs,
       rates,
       measured: [],

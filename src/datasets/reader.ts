@@ -39,6 +39,13 @@ export interface LabelCount {
   readonly items: number
 }
 
+export interface TrainableCount {
+  readonly items: number
+  /** Of these, how many have no label. */
+  readonly unlabelled: number
+  readonly uncaptioned: number
+}
+
 export interface BucketCount extends Bucket {
   readonly items: number
 }
@@ -132,6 +139,21 @@ export class DatasetReader {
         problems: { some: { code: { in: [...captionProblems] } } },
       },
     })
+  }
+
+  /** Of its pictures with an aesthetic score of so much at least, or of all. */
+  async countTrainable(datasetId: string, minAestheticScore = -Infinity): Promise<TrainableCount> {
+    const where = {
+      datasetId,
+      ...(minAestheticScore > -Infinity && { aestheticScore: { gte: minAestheticScore } }),
+    }
+    const { datasetItem } = this.#prisma
+    const [items, unlabelled, uncaptioned] = await Promise.all([
+      datasetItem.count({ where }),
+      datasetItem.count({ where: { ...where, label: null } }),
+      datasetItem.count({ where: { ...where, captions: { isEmpty: true } } }),
+    ])
+    return { items, unlabelled, uncaptioned }
   }
 
   /** How its pictures fall into the buckets of a resolution, the fullest first. */

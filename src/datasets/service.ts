@@ -20,12 +20,13 @@ import {
   type LabelCount,
   type Page,
   type PageOptions,
+  type TrainableCount,
 } from './reader.ts'
 import { findServerFolder } from './server-folder.ts'
 import { datasetNotFound, DatasetStore, itemNotFound, notReady, requireReady, type InUse } from './store.ts'
 
 export type { UploadSource } from './intake.ts'
-export type { Page, PageOptions, ItemFilters, LabelCount, BucketCount } from './reader.ts'
+export type { Page, PageOptions, ItemFilters, LabelCount, BucketCount, TrainableCount } from './reader.ts'
 
 export interface DatasetWish {
   readonly name: string
@@ -75,6 +76,10 @@ export interface DatasetService {
    * @throws {DatasetError} `not_found`, `not_ready`
    */
   snapshot(id: string, file: string): Promise<DatasetSummary>
+  /** Of its pictures with an aesthetic score of so much at least, or of all. */
+  countTrainable(id: string, minAestheticScore?: number): Promise<TrainableCount>
+  /** Pictures whose caption could not be used, and that have no other. */
+  countBadCaptions(id: string): Promise<number>
   /** Once nothing is at work on it. Rejects with the signal's reason. */
   settled(id: string, options?: { signal?: AbortSignal | undefined }): Promise<Dataset | undefined>
   /** Stops what is at work. A check begins anew at the next start; an upload is lost. */
@@ -174,6 +179,8 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
       const [labels, badCaptions] = await Promise.all([reader.countLabels(id), reader.countBadCaptions(id)])
       return { items, captioned, labelled, scored, leftOut, badCaptions, labels }
     },
+    countTrainable: (id, minAestheticScore) => reader.countTrainable(id, minAestheticScore),
+    countBadCaptions: (id) => reader.countBadCaptions(id),
     async settled(id, { signal } = {}) {
       await intake.settled(id, signal)
       return reader.get(id)

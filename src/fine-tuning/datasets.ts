@@ -1,11 +1,17 @@
 /** What this room needs of datasets, in its own words. */
-import type { DatasetProblem } from '../datasets/dataset.ts'
+import type { Dataset, DatasetProblem } from '../datasets/dataset.ts'
 import { isCaptionProblem } from '../datasets/problems.ts'
-import type { DatasetService } from '../datasets/service.ts'
+import type { DatasetService, TrainableCount } from '../datasets/service.ts'
 import type { Transaction } from '../storage/database.ts'
 import { FineTuningError } from './errors.ts'
 
-export type Datasets = Pick<DatasetService, 'get' | 'snapshot' | 'problems' | 'requireReady'>
+export type Datasets = Pick<
+  DatasetService,
+  'get' | 'snapshot' | 'problems' | 'requireReady' | 'countTrainable' | 'countBadCaptions'
+>
+
+/** Of the pictures that a stage's filter leaves. */
+export type StageCount = TrainableCount
 
 /** What a job's validation asks of its dataset, wherever that is kept. */
 export interface ValidatedData {
@@ -20,8 +26,8 @@ export interface ValidatedData {
   ): Promise<{ readonly data: readonly Pick<DatasetProblem, 'path' | 'code' | 'effect'>[] }>
 }
 
-/** @returns how many pictures it has @throws {FineTuningError} `unknown_dataset`, `invalid_job` when it is not ready */
-export async function countPictures(datasets: Datasets, id: string): Promise<number> {
+/** @throws {FineTuningError} `unknown_dataset`, `invalid_job` when it is not ready */
+export async function requireDataset(datasets: Pick<Datasets, 'get'>, id: string): Promise<Dataset> {
   const dataset = await datasets.get(id)
   if (!dataset)
     throw new FineTuningError('unknown_dataset', `there is no dataset ${JSON.stringify(id)}`, {
@@ -35,7 +41,7 @@ export async function countPictures(datasets: Datasets, id: string): Promise<num
         parameter: 'dataset',
       },
     )
-  return dataset.counts.items
+  return dataset
 }
 
 const problemsNamed = 3

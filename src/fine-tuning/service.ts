@@ -5,13 +5,14 @@ import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
+import type { Dataset } from '../datasets/dataset.ts'
 import { DatasetError } from '../datasets/errors.ts'
 import type { ModelFolder, ModelInfo, Pool } from '../engine/pool.ts'
 import { Announcements } from '../storage/announcements.ts'
 import type { Storage } from '../storage/storage.ts'
 import { readFootprint } from '../training/footprint.ts'
 import { Adapters, type AdapterFile } from './adapters.ts'
-import { countPictures, type Datasets } from './datasets.ts'
+import { requireDataset, type Datasets } from './datasets.ts'
 import { Deployments, type Deployment } from './deployments.ts'
 import { openEnergyMeter, type Rates } from './energy.ts'
 import { FineTuningError } from './errors.ts'
@@ -41,7 +42,7 @@ import { completeJob, type JobParameters, type JobSpecification } from './specif
 import type { FineTuningState } from './states.ts'
 import { FineTuningStore, jobChannel } from './store.ts'
 import { TrainingTotals } from './totals.ts'
-import { validate } from './validation.ts'
+import { findFault, validate } from './validation.ts'
 
 export interface JobRequest {
   /** A served model's own name. */
@@ -198,7 +199,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     const model = findModel(request.model, pool.models)
     const base = await deployments.folderOf(model.name)
     if (base === undefined) throw new Error(`the folder of the model ${model.name} is not known`)
-    const pictures = await countPictures(datasets, request.datasetId)
+    const dataset = await requireDataset(datasets, request.datasetId)
     const footprint = await readFootprint(base)
     const parameters = completeJob(request.specification, {
       footprint,
@@ -208,16 +209,36 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     })
     const { start } = parameters
     if (start.kind === 'dit' && sources !== undefined) await checkSource(start.folder, sources)
+    await requireData({ ...request, parameters }, dataset)
     const plan = planJob({
       parameters,
       footprint,
       costs: pool.trainingCosts(model.name),
-      pictures,
+      pictures: dataset.counts.items,
       maxMicroStepMs,
       rates,
       measured: await reader.measuredStages(model.name),
     })
     return { model, base, parameters, plan }
+  }
+
+  /**
+   * What its validation would find is told at once, as far as the dataset's rows tell it.
+   * @throws {FineTuningError} `invalid_job`
+   */
+  async function requireData(
+    job: Pick<FineTuningJob, 'datasetId' | 'onBadData' | 'parameters'>,
+    { counts }: Dataset,
+  ): Promise<void> {
+    const [badCaptions, ...stages] = await Promise.all([
+      datasets.countBadCaptions(job.datasetId),
+      ...job.parameters.stages.map(({ minAestheticScore }) =>
+        datasets.countTrainable(job.datasetId, minAestheticScore),
+      ),
+    ])
+    const { items: pictures, leftOut } = counts
+    const fault = await findFault(job, { pictures, leftOut, badCaptions, stages }, datasets)
+    if (fault) throw new FineTuningError('invalid_job', fault.message, { parameter: fault.parameter })
   }
 
   /** For those of one job. */

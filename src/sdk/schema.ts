@@ -359,7 +359,9 @@ export interface paths {
         put?: never;
         /**
          * Train a model on a dataset.
-         * @description For administrators. Answers with 202 and the job as soon as it is stored; its dataset is then read and copied into a list of
+         * @description For administrators. A job is refused when no picture of its dataset passes a stage's filter, when the labels or captions that a stage
+         *     trains on are missing, and, unless `on_bad_data` is `skip`, when there are files that cannot be trained on. Otherwise answers with
+         *     202 and the job as soon as it is stored; its dataset is then read and copied into a list of
          *     what there is to train on, and it waits for its turn. It trains in the time that requests for pictures leave, and a server that stops
          *     goes on with it at its next start. With `dry_run` nothing is created, and the answer is 200 with the plan: every number of every
          *     stage, and what it is expected to take.
@@ -1419,7 +1421,7 @@ export interface components {
              */
             on_bad_data?: "fail" | "skip" | null;
             /**
-             * @description Answers with the plan and creates nothing.
+             * @description Answers with the plan, or with what would be refused, and creates nothing.
              * @default false
              */
             dry_run?: boolean | null;

@@ -137,6 +137,14 @@ test('files that cannot be used fail the job, or are told of and left out of it'
   expect([...tensors.values()].some(({ shape }) => shape[0] === 2)).toBe(true)
 })
 
+test('a dry run tells what the pictures lack, and writes nothing', async () => {
+  const folder = await folderOf({ ...job, stages: [{ ...stage, filter: { min_aesthetic_score: 5 } }] })
+  const { code, stderr } = await atelier(folder, 'job.json', '--dry-run')
+  expect(code).toBe(2)
+  expect(stderr).toContain('stages.0.filter.min_aesthetic_score: no picture of 8 has')
+  expect((await readdir(folder)).toSorted()).toEqual(['job.json', 'pictures'])
+})
+
 test('a dry run tells the plan and writes nothing', async () => {
   const folder = await folderOf()
   const { code, stdout } = await atelier(folder, 'job.json', '--dry-run')

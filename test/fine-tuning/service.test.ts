@@ -1,7 +1,7 @@
 /** Jobs over the real database and queue, with a pool that takes steps and computes nothing. */
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { beforeEach, describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { EngineError } from '../../src/engine/pool.ts'
 import { modelsToServe } from '../../src/fine-tuning/deployments.ts'
 import { maxCrashes } from '../../src/fine-tuning/store.ts'
@@ -284,10 +284,11 @@ describe('bad data', () => {
     const { picture } = await import('../datasets/pictures.ts')
     const files = { 'a.png': await picture(1), 'a.txt': 'a picture', 'b.png': 'no picture at all' }
     const datasetId = await fixture.addDataset('with a bad file', files)
-    const failing = await fixture.create({}, { datasetId })
-    const failed = await fixture.until(failing.id, 'failed')
-    expect(failed.error).toMatchObject({ code: 'bad_dataset' })
-    expect(failed.error?.message).toMatch(/^1 files .*b\.png: .*on_bad_data "skip"$/)
+    await expect(fixture.create({}, { datasetId })).rejects.toMatchObject({
+      code: 'invalid_job',
+      parameter: 'dataset',
+      message: expect.stringMatching(/^1 files .*b\.png: .*on_bad_data "skip"$/),
+    })
     const skipping = await fixture.create({}, { datasetId, onBadData: 'skip' })
     expect(await fixture.until(skipping.id, 'succeeded')).toMatchObject({ pictures: { used: 1, leftOut: 1 } })
   })
@@ -296,17 +297,62 @@ describe('bad data', () => {
     const { picture } = await import('../datasets/pictures.ts')
     const files = { 'a.png': await picture(1), 'a.txt': 'a picture', 'b.png': await picture(2), 'b.txt': ' ' }
     const datasetId = await fixture.addDataset('with an empty caption', files)
-    const failed = await fixture.until((await fixture.create({}, { datasetId })).id, 'failed')
-    expect(failed.error?.message).toMatch(/^1 files .*b\.txt: empty_caption/)
+    await expect(fixture.create({}, { datasetId })).rejects.toThrow(/^1 files .*b\.txt: empty_caption/)
     const [, second] = (await fixture.datasets.items(datasetId)).data
     await fixture.datasets.changeItem(datasetId, second!.id, { captions: ['another one'] })
     await fixture.until((await fixture.create({}, { datasetId })).id, 'succeeded')
   })
 
   test('is a filter that leaves no picture', async () => {
-    const { id } = await fixture.create({ stages: [smallStage, { ...smallStage, minAestheticScore: 9 }] })
-    const { error } = await fixture.until(id, 'failed')
-    expect(error?.message).toBe('stages.1: no picture of 12 has an aesthetic score of 9 or more')
+    const stages = [smallStage, { ...smallStage, minAestheticScore: 5.51 }]
+    await expect(fixture.create({ stages })).rejects.toMatchObject({
+      code: 'invalid_job',
+      message: 'stages.1.filter.min_aesthetic_score: no picture of 12 has an aesthetic score of 5.51 or more',
+    })
+    const least = { ...smallStage, minAestheticScore: 5.5 }
+    await fixture.until((await fixture.create({ stages: [least], heldOutShare: 0 })).id, 'succeeded')
+  })
+
+  test('is what a stage conditions on where pictures lack it, but for a vae', async () => {
+    const { picture } = await import('../datasets/pictures.ts')
+    const files = { 'a.png': await picture(1), 'a.txt': 'a picture', 'b.png': await picture(2) }
+    const datasetId = await fixture.addDataset('half', files)
+    const only = (change: object) => ({
+      stages: [{ ...smallStage, ...change }],
+      start: { kind: 'random' } as const,
+    })
+    await expect(fixture.create(only({ kind: 'pixel' }), { datasetId })).rejects.toThrow(
+      'stages.0.train.condition: it trains on labels, and 2 of 2 pictures have none',
+    )
+    const bare = await fixture.addDataset('bare', { 'b.png': files['b.png'] })
+    await expect(fixture.create(only({ kind: 'align' }), { datasetId: bare })).rejects.toThrow(
+      'stages.0.train.condition: it trains on captions, and none of 1 pictures has one',
+    )
+    for (const [change, request] of [
+      [{ kind: 'align' }, { datasetId }],
+      [{ kind: 'pixel', condition: 'none' }, { datasetId: bare }],
+      [{ kind: 'vae' }, { datasetId: bare }],
+    ] as const)
+      await fixture.until((await fixture.create(only(change), request)).id, 'succeeded')
+  })
+
+  test('is found in the snapshot, where the dataset was another when the job was created', async () => {
+    const { picture } = await import('../datasets/pictures.ts')
+    const line = JSON.stringify({ file_name: 'a.png', text: 'a picture', aesthetic_score: 6 })
+    const files = { 'a.png': await picture(1), 'captions.jsonl': `${line}\n` }
+    const datasetId = await fixture.addDataset('scored', files)
+    const [item] = (await fixture.datasets.items(datasetId)).data
+    // The row commits before the snapshot begins; the change comes in between.
+    const snapshot = vi.spyOn(fixture.datasets, 'snapshot').mockImplementationOnce(async (id, file) => {
+      await fixture.datasets.changeItem(id, item!.id, { aestheticScore: 1 })
+      return fixture.datasets.snapshot(id, file)
+    })
+    onTestFinished(() => snapshot.mockRestore())
+    const { id } = await fixture.create({ stages: [{ ...smallStage, minAestheticScore: 5 }] }, { datasetId })
+    expect((await fixture.until(id, 'failed')).error).toEqual({
+      code: 'bad_dataset',
+      message: 'stages.0.filter.min_aesthetic_score: no picture of 1 has an aesthetic score of 5 or more',
+    })
   })
 
   test('is a dataset that is not there, or none', async () => {

@@ -146,6 +146,15 @@ describe('a dry run', () => {
     await create({ dry_run: true, start: { from: 'dit', source: 'none' } }).expect(400)
   })
 
+  test('is refused for what the dataset lacks, as the job is, by the name of the field', async () => {
+    const stages = [{ ...small, filter: { min_aesthetic_score: 9 } }]
+    for (const dry_run of [true, false]) {
+      const { error } = (await create({ dry_run, stages }).expect(400)).body
+      expect(error).toMatchObject({ code: 'invalid_value', param: 'stages.0.filter.min_aesthetic_score' })
+      expect(error.message).toContain('no picture of 12 has an aesthetic score of 9 or more')
+    }
+  })
+
   test('is measured by the jobs before it', async () => {
     await finished()
     const { body: plan } = await create({ dry_run: true }).expect(200)

@@ -25,6 +25,8 @@ export const unreachableDatasets: DatasetService = {
   delete: unreachable,
   requireReady: unreachable,
   snapshot: unreachable,
+  countTrainable: unreachable,
+  countBadCaptions: unreachable,
   settled: unreachable,
   close: unreachable,
 }

@@ -8,8 +8,9 @@ import {
 } from '../../datasets/problems.ts'
 import { readFolder, type CheckedItem } from '../../datasets/scan.ts'
 import type { ValidatedData } from '../../fine-tuning/datasets.ts'
+import { countForStages, type DataCounts } from '../../fine-tuning/validation.ts'
 import { writeManifest } from '../../training/data/manifest.ts'
-import type { TrainingItem } from '../../training/job.ts'
+import type { TrainingItem, TrainingStage } from '../../training/job.ts'
 
 /** Problems beyond so many are counted and not told one by one. */
 const toldProblems = 20
@@ -20,6 +21,8 @@ export class FolderDataset implements ValidatedData {
   readonly #problems: Problem[] = []
   /** Ids of pictures. */
   readonly #badlyCaptioned = new Set<string>()
+  #items = 0
+  #badCaptions = 0
 
   constructor(folder: string, tell: (line: string) => void) {
     this.#folder = folder
@@ -28,31 +31,31 @@ export class FolderDataset implements ValidatedData {
 
   /** @throws {DatasetError} when the folder as a whole is not usable */
   async snapshot(_id: string, file: string) {
-    let badCaptions = 0
-    const counted = async function* (this: FolderDataset): AsyncGenerator<TrainingItem> {
-      for await (const item of this.#read()) {
-        badCaptions += Number(item.captions.length === 0 && this.#badlyCaptioned.has(item.id))
-        yield item
-      }
-    }
-    const items = await writeManifest(file, counted.call(this))
-    return { items, leftOut: this.#problems.filter(isLeftOut).length, badCaptions }
+    await writeManifest(file, this.#read())
+    return this.#counts()
   }
 
   async problems() {
     return { data: this.#problems.map((each) => ({ ...each, effect: problemEffects[each.code] })) }
   }
 
-  /** How many pictures there are, without writing anything. @throws {DatasetError} */
-  async count(): Promise<number> {
-    let items = 0
-    for await (const _ of this.#read()) items += 1
-    return items
+  /** What a job's data are judged by, without writing anything. @throws {DatasetError} */
+  async count(stages: readonly TrainingStage[]): Promise<DataCounts> {
+    const ofStages = await countForStages(this.#read(), stages)
+    const { items: pictures, ...counts } = this.#counts()
+    return { ...counts, pictures, stages: ofStages }
+  }
+
+  #counts() {
+    const leftOut = this.#problems.filter(isLeftOut).length
+    return { items: this.#items, leftOut, badCaptions: this.#badCaptions }
   }
 
   async *#read(): AsyncGenerator<TrainingItem> {
     this.#problems.length = 0
     this.#badlyCaptioned.clear()
+    this.#items = 0
+    this.#badCaptions = 0
     for await (const reading of readFolder(this.#folder)) {
       switch (reading.kind) {
         case 'progress':
@@ -60,8 +63,12 @@ export class FolderDataset implements ValidatedData {
         case 'problem':
           this.#note(reading.problem)
           break
-        case 'item':
-          yield toTrainingItem(reading.item)
+        case 'item': {
+          const item = toTrainingItem(reading.item)
+          this.#items += 1
+          this.#badCaptions += Number(item.captions.length === 0 && this.#badlyCaptioned.has(item.id))
+          yield item
+        }
       }
     }
     const more = this.#problems.length - toldProblems
