@@ -54,8 +54,16 @@ module.exports = {
     only('generation', 'engine', 'storage', 'diffusion', 'config.ts'),
     only('datasets', 'storage', 'training', 'diffusion', 'config.ts'),
     only('fine-tuning', 'engine', 'storage', 'datasets', 'training', 'diffusion', 'config.ts'),
+    only('evaluation', 'engine', 'diffusion'),
     only('http', 'generation', 'datasets', 'fine-tuning', 'sdk', 'config.ts'),
     only('sdk'),
+    {
+      name: 'nothing-ships-with-recipes',
+      severity: 'error',
+      comment: 'recipes need packages that only a clone has',
+      from: { path: '^src/' },
+      to: { path: '^recipes/' },
+    },
   ],
   options: {
     doNotFollow: { path: 'node_modules' },

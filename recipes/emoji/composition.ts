@@ -1,5 +1,6 @@
 /** Where things lie on a picture: drawn from a seed, without pixels. */
 import type { Bucket } from '../../src/diffusion/buckets.ts'
+import type { Place } from '../../src/evaluation/picture.ts'
 import { backgrounds, type NamedColour } from './colour.ts'
 import { hashed, type Draws } from './draws.ts'
 import type { Appearance } from './render.ts'
@@ -28,13 +29,8 @@ export type Layout =
   /** Two or three things, from left to right or from top to bottom. */
   | { readonly kind: 'together'; readonly arrangement: Arrangement }
 
-export interface PlacedObject {
+export interface PlacedObject extends Place {
   readonly item: Item
-  /** Centre and size of its box, in pixels. */
-  readonly centreX: number
-  readonly centreY: number
-  readonly width: number
-  readonly height: number
 }
 
 export interface Composition extends Bucket {

@@ -1,6 +1,7 @@
 /** What can be told of an icon from its pixels: the colours it has, and the backgrounds on which it would not be seen. */
-import { backgrounds, colourDistance, oklab, partColourName } from './colour.ts'
-import type { Sprite } from './render.ts'
+import { colourDistance, oklab } from '../../src/evaluation/oklab.ts'
+import type { Sprite } from '../../src/evaluation/picture.ts'
+import { backgrounds, partColourName } from './colour.ts'
 
 export interface Measured {
   /** Names of the colours of its parts and the share of its area that each covers, the largest first. */

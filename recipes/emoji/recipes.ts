@@ -1,7 +1,8 @@
 /** The kinds of data set that the default model's stages are trained on. */
 import { bucketsFor, type Bucket } from '../../src/diffusion/buckets.ts'
+import { colourDistance } from '../../src/evaluation/oklab.ts'
 import { allBackgrounds, type Composition, type Recipe } from './composition.ts'
-import { backgroundCalled, colourDistance } from './colour.ts'
+import { backgroundCalled } from './colour.ts'
 import type { Appearance } from './render.ts'
 import type { Item, Style } from './vocabulary.ts'
 

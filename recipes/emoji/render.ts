@@ -8,19 +8,13 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import sharp from 'sharp'
+import type { Sprite } from '../../src/evaluation/picture.ts'
 import { hashed } from './draws.ts'
 import { measure, type Measured } from './measure.ts'
 import { styles, vocabulary, type Item, type Style } from './vocabulary.ts'
 
 /** Side in pixels at which a whole icon is rendered; what is kept of it is the box that is not transparent. */
 export const renderSide = 256
-
-/** An icon's box of pixels: red, green and blue multiplied by alpha, and alpha, each a byte, row by row. */
-export interface Sprite {
-  readonly width: number
-  readonly height: number
-  readonly pixels: Uint8Array
-}
 
 export interface Appearance extends Measured {
   readonly id: string
@@ -108,7 +102,7 @@ async function cacheName(style: Style, items: readonly Item[]): Promise<string> 
   const { version } = JSON.parse(
     await readFile(createRequire(import.meta.url).resolve(`${packages[style]}/package.json`), 'utf8'),
   ) as { version: string }
-  const code = ['render.ts', 'measure.ts', 'colour.ts'].map(async (file) =>
+  const code = ['render.ts', 'measure.ts', 'colour.ts', '../../src/evaluation/oklab.ts'].map(async (file) =>
     readFile(new URL(file, import.meta.url), 'utf8'),
   )
   const content = hashed([

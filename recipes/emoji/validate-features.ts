@@ -1,12 +1,12 @@
 /** `node recipes/emoji/validate-features.ts`: whether distorted renders still find themselves, without any model. */
 import { Command } from 'commander'
 import sharp from 'sharp'
+import { nearest, see } from '../../src/evaluation/features.ts'
+import { filled, place, type Picture, type Sprite } from '../../src/evaluation/picture.ts'
 import { backgrounds, backgroundCalled, nearestBackground, type NamedColour } from './colour.ts'
 import { Draws } from './draws.ts'
-import { nearest, see } from './features.ts'
 import { Galleries } from './gallery.ts'
-import { filled, place, type Picture } from './picture.ts'
-import { defaultCache, Renders, type Sprite } from './render.ts'
+import { defaultCache, Renders } from './render.ts'
 import { styles, vocabulary } from './vocabulary.ts'
 
 /** What is done to a render: where it lies on 128 × 128 pixels and on what, and what happens to its pixels. */

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { backgroundCalled } from '../../../recipes/emoji/colour.ts'
-import { filled, paint, place, shrunk } from '../../../recipes/emoji/picture.ts'
+import { paint } from '../../../recipes/emoji/picture.ts'
+import { filled, place, shrunk } from '../../../src/evaluation/picture.ts'
 import { fewRenders, itemCalled } from './renders.ts'
 
 test('an opaque square covers pixels by the share of them that it covers', () => {

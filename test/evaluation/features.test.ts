@@ -1,12 +1,13 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { backgroundCalled, colourDistance } from '../../../recipes/emoji/colour.ts'
-import { Draws } from '../../../recipes/emoji/draws.ts'
-import { featureCount, featureDistance, nearest, see } from '../../../recipes/emoji/features.ts'
-import { Galleries } from '../../../recipes/emoji/gallery.ts'
-import { filled, place, type Picture } from '../../../recipes/emoji/picture.ts'
-import { styles, type Style } from '../../../recipes/emoji/vocabulary.ts'
-import type { Renders } from '../../../recipes/emoji/render.ts'
-import { fewRenders, itemCalled } from './renders.ts'
+import { backgroundCalled } from '../../recipes/emoji/colour.ts'
+import { Draws } from '../../recipes/emoji/draws.ts'
+import { Galleries } from '../../recipes/emoji/gallery.ts'
+import type { Renders } from '../../recipes/emoji/render.ts'
+import { styles, type Style } from '../../recipes/emoji/vocabulary.ts'
+import { featureCount, featureDistance, nearest, see } from '../../src/evaluation/features.ts'
+import { colourDistance } from '../../src/evaluation/oklab.ts'
+import { filled, place, type Picture } from '../../src/evaluation/picture.ts'
+import { fewRenders, itemCalled } from '../recipes/emoji/renders.ts'
 
 let renders: Renders
 beforeAll(async () => {

@@ -4,7 +4,7 @@
  * 2005, CVPR). The squared distance of two descriptions is the mean squared ΔE of their pixels plus `edgeWeight` times the mean squared
  * distance of their normalised histograms.
  */
-import { oklab, type Oklab } from './colour.ts'
+import { oklab, type Oklab } from './oklab.ts'
 import type { Picture } from './picture.ts'
 import { resampled, shares, type Share } from './resampling.ts'
 
