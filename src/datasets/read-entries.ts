@@ -58,7 +58,8 @@ export async function* readEntries(
   const { items, problems } = await reader.join()
   for (const found of problems) yield { kind: 'problem', problem: found }
   if (items.length === 0) {
-    const message = `expected ${expectedPicture} at least once, got none among ${reader.files} files`
+    const got = reader.files === 0 ? 'an empty dataset' : `none among ${reader.files} files`
+    const message = `expected ${expectedPicture} at least once, got ${got}`
     throw new DatasetError('no_pictures', message)
   }
   for (const item of items) yield { kind: 'item', item }

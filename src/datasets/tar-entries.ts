@@ -43,6 +43,8 @@ class TarReader {
   readonly #parser = new Parser({ maxMetaEntrySize: maxHeaderBytes, brotli: false, zstd: false })
   readonly #found: ReadEntry[] = []
   #failure: unknown
+  /** An archive of nothing, which the parser takes for damage. */
+  #hasOnlyZeros = true
 
   constructor(source: AsyncIterable<Buffer>) {
     this.#chunks = source[Symbol.asyncIterator]()
@@ -89,8 +91,10 @@ class TarReader {
     if (this.#failure !== undefined) throw asError(this.#failure)
     try {
       const { done, value } = await this.#chunks.next()
-      if (done === true) this.#parser.end()
-      else this.#parser.write(value)
+      if (done !== true) {
+        this.#hasOnlyZeros &&= value.every((byte) => byte === 0)
+        this.#parser.write(value)
+      } else if (!this.#hasOnlyZeros) this.#parser.end()
       if (this.#failure !== undefined) throw asError(this.#failure)
       return done !== true
     } catch (error) {

@@ -392,6 +392,15 @@ describe('archives', () => {
     ])
   })
 
+  test('of nothing are empty, not damaged', async () => {
+    const blocks = [2, 20].map((count) => Buffer.alloc(512 * count))
+    for (const nothing of [...blocks, ...blocks.map((block) => gzipSync(block)), zip([])])
+      await expect(folders.readArchive(nothing)).rejects.toMatchObject({
+        code: 'no_pictures',
+        message: expect.stringMatching(/got an empty dataset$/),
+      })
+  })
+
   test('that are damaged fail with a reason, wherever they are cut', async () => {
     const files = [1, 2, 3].map((index) => ({
       name: `${index}.png`,
