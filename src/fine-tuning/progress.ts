@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import type { TrainingPool, ServingPool } from '../engine/pool.ts'
 import type { StageReport, StepReport, TrainingEvent } from '../training/job.ts'
 import { checkpointFolders, describeCheckpoint } from './checkpoint-folders.ts'
+import { divergence } from './divergence.ts'
 import type { EnergyMeter } from './energy.ts'
 import { info, type NewEvent } from './events.ts'
 import { checkpointIdOf, sampleIdOf, type FineTuningJob, type FinishedStage } from './job.ts'
@@ -116,7 +117,10 @@ export class RunProgress {
         const learned = heldOut
           ? `: held-out loss ${heldOut.lossBefore.toPrecision(4)} → ${heldOut.lossAfter.toPrecision(4)}`
           : ''
-        return this.#add(info(`Stage ${stage + 1} finished${learned}`, { type: 'stage_finished', stage }))
+        this.#add(info(`Stage ${stage + 1} finished${learned}`, { type: 'stage_finished', stage }))
+        const message = divergence(event)
+        if (message !== undefined) this.#add({ level: 'warn', message, details: { type: 'note' } })
+        return
       }
     }
   }

@@ -12,6 +12,8 @@ export interface PracticePool extends Pool {
   readonly begun: { readonly id: string; readonly after: number }[]
   /** Stands in the way of a step, or throws in its place. Counted through all stages, from 1. */
   beforeStep: (step: number, job: TrainingJob) => Promise<void> | void
+  /** On pictures held out, at the end of every stage; 2 before it. */
+  lossAfter: number
   /** What serves, by name. */
   readonly served: ReadonlyMap<string, string>
   /** Thrown by the next export or deployment. */
@@ -31,6 +33,7 @@ export function practicePool(names: readonly string[] = ['tiny-512']): PracticeP
   const pool: PracticePool = {
     ...painting,
     begun: [],
+    lossAfter: 1,
     served,
     beforeStep: () => undefined,
     refuse: undefined,
@@ -82,7 +85,7 @@ const pictureBytes = await sharp({ create: { width: 8, height: 8, channels: 3, b
 async function practise(
   job: TrainingJob,
   { onEvent, onStart, pause, cancel }: TrainOptions,
-  { begun, beforeStep }: PracticePool,
+  { begun, beforeStep, lossAfter }: PracticePool,
   spend: (ms: number) => void,
 ): Promise<TrainingOutcome> {
   const checkpoints = join(job.folder, 'checkpoints')
@@ -108,7 +111,7 @@ async function practise(
       kind,
       steps,
       pictures: steps * batchSize,
-      heldOut: { lossBefore: 2, lossAfter: 1, pictures: 1 },
+      heldOut: { lossBefore: 2, lossAfter, pictures: 1 },
       largestChange: { parameter: 'proj_out.weight', relative: 0.5 },
       deviceMs: steps * stepMs,
     })

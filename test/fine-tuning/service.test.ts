@@ -63,6 +63,17 @@ describe('a job', () => {
     expect(existsSync(join(jobFolder(id), 'manifest.jsonl'))).toBe(true)
   })
 
+  test('that made the model worse succeeds with a warning', async () => {
+    pool.lossAfter = 3
+    onTestFinished(() => void (pool.lossAfter = 1))
+    const { id } = await fixture.create()
+    await fixture.until(id, 'succeeded')
+    const warnings = (await fixture.eventsOf(id)).filter(({ level }) => level === 'warn')
+    expect(warnings).toMatchObject([
+      { message: expect.stringMatching(/^Stage 1 made the model worse: .* from 2\.000 to 3\.000;/) },
+    ])
+  })
+
   test('waits for the ones before it, and the oldest goes first', async () => {
     const letGo = holdBefore(1)
     const first = await fixture.create()
@@ -137,7 +148,10 @@ describe('a pause', () => {
 
   test('of a job that waits takes it out of the queue', async () => {
     const letGo = holdBefore(1)
-    const [first, second] = [await fixture.create(), await fixture.create()]
+    const first = await fixture.create()
+    // Whichever of two is read first is begun first.
+    await fixture.until(first.id, 'running')
+    const second = await fixture.create()
     await fixture.until(second.id, 'queued')
     expect(await fixture.service.pause(second.id)).toMatchObject({ state: 'paused' })
     const third = await fixture.create()

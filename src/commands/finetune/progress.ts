@@ -1,4 +1,5 @@
 /** A job's progress on a terminal: a bar that is written over and over, or, where nobody watches, a line now and then. */
+import { divergence } from '../../fine-tuning/divergence.ts'
 import type { StageReport, StepReport, TrainingEvent, TrainingJob } from '../../training/job.ts'
 
 /** What of a stream is needed, such as `process.stdout`. */
@@ -58,8 +59,12 @@ export class TerminalProgress {
         return this.line(`sample after step ${event.step}: ${event.file} (${JSON.stringify(event.prompt)})`)
       case 'checkpoint':
         return
-      case 'stage_finished':
-        return this.line(`${this.#nameOf(event.stage)}: ${changeOf(event)}`)
+      case 'stage_finished': {
+        this.line(`${this.#nameOf(event.stage)}: ${changeOf(event)}`)
+        const warning = divergence(event)
+        if (warning !== undefined) this.line(`warning: ${warning}`)
+        return
+      }
     }
   }
 
