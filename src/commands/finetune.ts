@@ -18,6 +18,7 @@ import { FolderDataset } from './finetune/folder-dataset.ts'
 import { inFile, JobFileError, readJobFile, type JobFile } from './finetune/job-file.ts'
 import { findKnownJob, rememberJob, type KnownJob } from './finetune/job-folder.ts'
 import { planLines } from './finetune/plan-lines.ts'
+import { MetricsFile } from './finetune/metrics-file.ts'
 import { duration, TerminalProgress } from './finetune/progress.ts'
 import { JobUse } from './finetune/use.ts'
 import { findModels, type ModelFolder } from './model-folder.ts'
@@ -162,14 +163,20 @@ async function train(
   pause: AbortSignal,
 ): Promise<{ readonly outcome: TrainingOutcome; readonly checkpoint: string | undefined }> {
   let checkpoint: string | undefined
-  const outcome = await pool.train(job, {
-    pause,
-    onEvent(event) {
-      if (event.type === 'checkpoint') checkpoint = event.folder
-      progress.note(event)
-    },
-  })
-  return { outcome, checkpoint }
+  const metrics = new MetricsFile(job)
+  try {
+    const outcome = await pool.train(job, {
+      pause,
+      onEvent(event) {
+        if (event.type === 'checkpoint') checkpoint = event.folder
+        if (event.type === 'step') metrics.note(event)
+        progress.note(event)
+      },
+    })
+    return { outcome, checkpoint }
+  } finally {
+    await metrics.end()
+  }
 }
 
 /** @returns where it is */

@@ -83,6 +83,13 @@ test('a job runs to its end, and its result is a checkpoint like the one that it
   expect(new Set(after.transformer.tensors.keys())).toEqual(new Set(before.transformer.tensors.keys()))
 })
 
+/** Of each step its number, its stage and stage's step, and loss, gradient norm and learning rate. */
+async function metricsOf(folder: string): Promise<readonly (readonly string[])[]> {
+  const [header, ...rows] = (await readFile(join(folder, 'metrics.csv'), 'utf8')).trimEnd().split('\r\n')
+  expect(header).toMatch(/^step,stage,stage_step,loss,gradient_norm,learning_rate,/)
+  return rows.map((row) => row.split(',').slice(0, 6))
+}
+
 test('an interrupted job saves, is gone on with, and comes to the same weights', async () => {
   const folder = await folderOf({ ...job, stages: [{ ...stage, steps: 150 }] })
   const child = spawn(process.execPath, [cli, 'finetune', 'job.json', '--out', 'broken'], {
@@ -105,6 +112,11 @@ test('an interrupted job saves, is gone on with, and comes to the same weights',
   expect(await atelier(folder, 'job.json', '--out', 'broken')).toMatchObject({ code: 0 })
   expect(await atelier(folder, 'job.json', '--out', 'whole')).toMatchObject({ code: 0 })
   expect(await transformerOf(join(folder, 'broken'))).toEqual(await transformerOf(join(folder, 'whole')))
+
+  // A row for every step, told once, and the same.
+  const rows = await metricsOf(join(folder, 'broken'))
+  expect(rows.map(([step]) => step)).toEqual(Array.from({ length: 150 }, (_, index) => String(index + 1)))
+  expect(rows).toEqual(await metricsOf(join(folder, 'whole')))
 
   // Nothing is left to do, and another job is not mistaken for this one.
   const again = await atelier(folder, 'job.json', '--out', 'whole')

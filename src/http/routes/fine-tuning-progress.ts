@@ -1,7 +1,7 @@
 /** What happens to a job and comes of it on the way: its events, metrics, samples, checkpoints and adapters. */
 import type { FineTuningEvent } from '../../fine-tuning/events.ts'
+import { csvHeader, csvRow } from '../../fine-tuning/metrics-csv.ts'
 import { isFinal } from '../../fine-tuning/states.ts'
-import type { SchemaFineTuningMetric } from '../../sdk/schema.ts'
 import { accepts } from '../accept.ts'
 import type { Handler } from '../contract.ts'
 import { ApiError } from '../errors.ts'
@@ -77,29 +77,11 @@ export function listFineTuningMetrics({
 }: RouteDependencies): Handler<'listFineTuningMetrics'> {
   return async (request, reply) => {
     const { data, hasMore } = await service.metrics(request.params.id, request.query)
-    const metrics = data.map(describeMetrics)
     if (wants(request.headers.accept, 'text/csv'))
-      return reply.type('text/csv; charset=utf-8').send(asCsv(metrics))
-    return { object: 'list', data: metrics, has_more: hasMore }
+      return reply.type('text/csv; charset=utf-8').send([csvHeader, ...data.map(csvRow)].join(''))
+    return { object: 'list', data: data.map(describeMetrics), has_more: hasMore }
   }
 }
-
-const columns = [
-  'step',
-  'stage',
-  'stage_step',
-  'loss',
-  'gradient_norm',
-  'learning_rate',
-  'images_per_second',
-  'device_ms',
-] as const satisfies readonly (keyof SchemaFineTuningMetric)[]
-
-/** RFC 4180; all of it is numbers. */
-const asCsv = (metrics: readonly SchemaFineTuningMetric[]): string =>
-  [columns.join(','), ...metrics.map((each) => columns.map((column) => each[column]).join(',')), ''].join(
-    '\r\n',
-  )
 
 export function listFineTuningSamples({
   fineTuning: service,
