@@ -138,8 +138,7 @@ async function runToEnd(pipeline: Pipeline, requests: readonly ImageRequest[]): 
     await yieldToEvents()
     hidden = [...(await pipeline.decodePart(part, hidden))]
   }
-  for (const [index, request] of requests.entries())
-    pipeline.finishPixels(hidden[index]!, denoisings[index]!, request)
+  for (const [index, denoising] of denoisings.entries()) pipeline.finishPixels(hidden[index]!, denoising)
 }
 
 type Serve = (

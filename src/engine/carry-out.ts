@@ -35,7 +35,7 @@ export async function carryOut(
         tasks
           .filter((task) => isIn(task, 'preview'))
           .map(async ({ request, state: { denoising } }) => {
-            const preview = await pipeline.preview(denoising, request, request.previews?.maxSide ?? 0)
+            const preview = await pipeline.preview(denoising, request.previews?.maxSide ?? 0)
             return { phase: 'denoise', denoising, preview } as const
           }),
       )
@@ -46,11 +46,11 @@ export async function carryOut(
         part,
         decoding.map(({ state }) => state.hidden),
       )
-      return decoding.map(({ request, state: { denoising } }, index) => {
+      return decoding.map(({ state: { denoising } }, index) => {
         const hidden = outputs[index]!
         if (part + 1 < pipeline.model.decoderParts)
           return { phase: 'decode', denoising, part: part + 1, hidden }
-        return { phase: 'done', denoising, pixels: pipeline.finishPixels(hidden, denoising, request) }
+        return { phase: 'done', denoising, pixels: pipeline.finishPixels(hidden, denoising) }
       })
     }
   }

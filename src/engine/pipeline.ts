@@ -7,7 +7,7 @@ import { nearestBucket, type Bucket } from '../diffusion/buckets.ts'
 import { estimateClean, halveLatents } from '../diffusion/clean-estimate.ts'
 import { guide, takeNoisePrediction } from '../diffusion/guidance.ts'
 import { gridCoordinates, unpatchify, type LatentLayout } from '../diffusion/patches.ts'
-import { resizeAndCrop, toPixels } from '../diffusion/resize.ts'
+import { toPixels } from '../diffusion/pixels.ts'
 import { createSolver, type Solver } from '../diffusion/solvers.ts'
 import { preparePrompt } from '../text/prompt.ts'
 import type { Tokens } from '../text/tokenizer.ts'
@@ -255,30 +255,27 @@ export class Pipeline {
     return unstack(await this.model.decodePart(part, stack(hidden)), hidden.length)
   }
 
-  /** @param image what the last part of the decode gave (1, 3, H, W) */
-  finishPixels({ data }: Tensor<'float32'>, { bucket }: Denoising, size: Size): Uint8Array<ArrayBuffer> {
-    const image =
-      data.buffer instanceof ArrayBuffer ? (data as Float32Array<ArrayBuffer>) : new Float32Array(data)
-    return toPixels(resizeAndCrop(image, bucket, size), size)
+  /**
+   * @param image what the last part of the decode gave (1, 3, H, W)
+   * @returns (H, W, 3), at the bucket's size
+   */
+  finishPixels({ data }: Tensor<'float32'>, { bucket }: Denoising): Uint8Array<ArrayBuffer> {
+    return toPixels(data, bucket)
   }
 
   /** What the last step says the picture will be, no larger than `maxSide`. */
-  async preview({ cleanEstimate, layout }: Denoising, size: Size, maxSide: number): Promise<Picture> {
+  async preview({ cleanEstimate, layout }: Denoising, maxSide: number): Promise<Picture> {
     if (!cleanEstimate) throw new Error('no preview was asked for')
     const { latentScale, pixart } = this.model
     let { height, width } = layout
     let latents: Float32Array = new Float32Array(cleanEstimate.length)
     unpatchify(cleanEstimate, layout, latents) // (C, h, w)
-    let factor = 1
     while (Math.max(height, width) * latentScale > maxSide && Math.min(height, width) >= 2) {
       ;({ latents, height, width } = halveLatents(latents, { channels: pixart.inChannels, height, width }))
-      factor *= 2
     }
     const image = await this.model.decode(this.#unscaled(latents), { batch: 1, height, width })
-    const shrunk = (side: number) => Math.max(1, Math.round(side / factor))
-    const wanted = { width: shrunk(size.width), height: shrunk(size.height) }
     const made = { width: width * latentScale, height: height * latentScale }
-    return { pixels: toPixels(resizeAndCrop(image, made, wanted), wanted), ...wanted }
+    return { pixels: toPixels(image, made), ...made }
   }
 
   /** @returns (C, h, w), still multiplied by the VAE's scaling factor */

@@ -18,7 +18,7 @@ export interface ImageRequest {
   readonly model: string
   readonly prompt: string
   readonly negativePrompt: string
-  /** Size of the finished picture in pixels; the engine denoises at the nearest bucket. */
+  /** Size of the finished picture in pixels; the engine makes it at the nearest bucket, and whoever asked scales it. */
   readonly width: number
   readonly height: number
   /** 0 … 2^53 − 1; the noise is `torch.randn` of a CPU generator with this seed. */
@@ -83,8 +83,8 @@ export interface PhaseTimings {
   readonly computeMs: number
 }
 
+/** The picture is as large as its bucket. */
 export interface ImageResult extends Picture {
-  readonly bucket: Bucket
   /** Prompt tokens beyond the model's limit were dropped. */
   readonly promptTruncated: boolean
   readonly modelVersion: string

@@ -121,7 +121,7 @@ async function paint(
   return {
     hidden: all.slice(0, (all.length / maxPromptTokens) * tokens),
     latents: pipeline.latentsOf(denoising), // (C, h, w)
-    pixels: pipeline.finishPixels(image, denoising, { width: side, height: side }), // (H, W, 3)
+    pixels: pipeline.finishPixels(image, denoising), // (H, W, 3)
   }
 }
 

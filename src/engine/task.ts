@@ -150,9 +150,7 @@ export function imageResult(task: Task, { denoising, pixels }: StateIn<'done'>, 
   const { spentMs, computeMs, deviceMs, rowSteps, batchRows, maxBatchRows } = usage
   return {
     pixels,
-    width: request.width,
-    height: request.height,
-    bucket: denoising.bucket,
+    ...denoising.bucket,
     promptTruncated: denoising.promptTruncated,
     modelVersion: pipeline.model.description.version,
     timings: {

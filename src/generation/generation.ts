@@ -2,6 +2,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import type { SchedulerName } from '../diffusion/solvers.ts'
 import type { Bucket } from '../diffusion/buckets.ts'
+import { coverScale } from '../diffusion/enlarge.ts'
 import type { PhaseTimings, Priority, Receipt } from '../engine/pool.ts'
 import type { Generation as GenerationRow, Image as ImageRow } from '../storage/client/client.ts'
 import type { GenerationParameters, ImageFormat } from './parameters.ts'
@@ -16,6 +17,7 @@ export interface ImageRecord {
   readonly seedIndex: number
   readonly width: number
   readonly height: number
+  /** The size at which the model made it. */
   readonly bucket: Bucket
   readonly format: ImageFormat
   readonly sizeBytes: number
@@ -33,6 +35,10 @@ export interface ImageRecord {
 /** Why a generation failed; the device's own words go to the log, not to the caller. */
 export type FailureCode =
   'unknown_model' | 'device_failed' | 'generation_failed' | 'storage_failed' | 'server_failed' // the whole server died under it several times
+
+/** Whether a picture has more pixels than the model made of what it shows. */
+export const isUpscaled = ({ bucket, width, height }: Pick<ImageRecord, 'bucket' | 'width' | 'height'>) =>
+  coverScale(bucket, { width, height }) > 1
 
 export interface Failure {
   readonly code: FailureCode
@@ -85,7 +91,7 @@ export type SucceededGeneration = Common & {
   readonly startedAt: Date
   readonly finishedAt: Date
   readonly modelVersion: string
-  readonly images: readonly ImageRecord[]
+  readonly images: readonly [ImageRecord, ...ImageRecord[]]
   readonly timings: GenerationTimings
   /** Undefined for a generation from before there were receipts. */
   readonly receipt: GenerationReceipt | undefined
@@ -250,9 +256,11 @@ export function toGeneration({
       return { ...common, state: 'running', startedAt: column('startedAt') }
     case 'succeeded': {
       const [startedAt, finishedAt] = [column('startedAt'), column('finishedAt')]
-      const records = images
+      const [first, ...rest] = images
         .toSorted((a, b) => a.index - b.index)
         .map((image) => toImageRecord({ ...image, generation: row }))
+      if (!first) throw new Error(`generation ${row.id} is ${row.state} and has no pictures`)
+      const records = [first, ...rest] as const
       const longest = (phase: 'encodeMs' | 'denoiseMs' | 'decodeMs') =>
         Math.max(...records.map(({ timings }) => timings[phase]))
       return {

@@ -8,7 +8,9 @@
  */
 import { crc32 } from 'node:zlib'
 import sharp, { type Sharp } from 'sharp'
+import { coverScale } from '../diffusion/enlarge.ts'
 import type { Picture } from '../engine/pool.ts'
+import type { Enlarger } from './enlarger.ts'
 import type { GenerationParameters, ImageFormat } from './parameters.ts'
 
 export const digitalSourceType = 'http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia'
@@ -19,27 +21,63 @@ export function parametersOfPicture(parameters: GenerationParameters, index: num
   return { ...parameters, count: 1, seedIndex: parameters.seedIndex + index }
 }
 
-/** @param parameters of this one picture */
+type Size = Pick<Picture, 'width' | 'height'>
+
+interface Origin {
+  readonly modelVersion: string
+  /** Width and height at which the model made it, as `WIDTHxHEIGHT`. */
+  readonly generatedSize: string
+}
+
+/** As the contract and the files' metadata write it. */
+export const sizeText = ({ width, height }: Size): string => `${width}x${height}`
+
+/**
+ * The file of a picture, at the size that was asked for: scaled once, both ways alike, so that it covers that size, and cut
+ * to it around the centre.
+ *
+ * @param parameters of this one picture
+ */
 export async function encodeImage(
-  { pixels, width, height }: Picture,
+  picture: Picture,
   parameters: GenerationParameters,
-  modelVersion: string,
+  { modelVersion, enlarger }: { readonly modelVersion: string; readonly enlarger: Enlarger },
 ): Promise<Uint8Array> {
-  const raw = sharp(pixels, { raw: { width, height, channels: 3 } })
+  const origin: Origin = { modelVersion, generatedSize: sizeText(picture) }
+  const isSmaller = coverScale(picture, parameters) > 1
+  const scaled = scaledDown(isSmaller ? await enlarger.enlarge(picture, parameters) : picture, parameters)
   const bytes = await formats[parameters.format]
-    .encode(raw, parameters.compression)
-    .withXmp(xmpPacket(parameters, modelVersion))
+    .encode(scaled, parameters.compression)
+    .withXmp(xmpPacket(parameters, origin))
     .toBuffer()
   return parameters.format === 'png'
-    ? withTextChunk(bytes, 'parameters', describe(parameters, modelVersion))
+    ? withTextChunk(bytes, 'parameters', describe(parameters, origin))
     : bytes
 }
 
-/** A look at a picture in the making: small in bytes, and gone soon. */
-export async function encodePreview({ pixels, width, height }: Picture): Promise<Uint8Array> {
-  return sharp(pixels, { raw: { width, height, channels: 3 } })
-    .webp({ quality: previewQuality })
-    .toBuffer()
+/**
+ * A look at a picture in the making, gone soon: cut to the ratio of what was asked for, no larger than it was decoded.
+ *
+ * @param asked of the finished picture
+ */
+export async function encodePreview(
+  picture: Picture,
+  asked: Size,
+): Promise<{ readonly bytes: Uint8Array } & Size> {
+  const scale = Math.max(1, coverScale(picture, asked))
+  const side = (wanted: number) => Math.max(1, Math.round(wanted / scale))
+  const size = { width: side(asked.width), height: side(asked.height) }
+  const bytes = await scaledDown(picture, size).webp({ quality: previewQuality }).toBuffer()
+  return { bytes, ...size }
+}
+
+/** @param to no larger than the picture */
+function scaledDown({ pixels, width, height }: Picture, to: Size): Sharp {
+  return sharp(pixels, { raw: { width, height, channels: 3 } }).resize(to.width, to.height, {
+    fit: 'cover',
+    position: 'centre',
+    kernel: 'lanczos3',
+  })
 }
 
 const previewQuality = 70
@@ -59,14 +97,15 @@ const formats: Readonly<
 export const fileExtension = (format: ImageFormat): string => formats[format].extension
 
 /** The form that AUTOMATIC1111's web UI began and other tools read: prompt, negative prompt, then `Name: value` pairs. */
-function describe(parameters: GenerationParameters, modelVersion: string): string {
+function describe(parameters: GenerationParameters, { modelVersion, generatedSize }: Origin): string {
   const pairs = {
     Steps: parameters.steps,
     Sampler: parameters.scheduler,
     'CFG scale': parameters.guidanceScale,
     Seed: parameters.seed,
     'Seed index': parameters.seedIndex,
-    Size: `${parameters.width}x${parameters.height}`,
+    Size: sizeText(parameters),
+    'Generated size': generatedSize,
     Model: parameters.model,
     'Model hash': modelVersion,
     'Clean caption': parameters.cleanCaption,
@@ -77,8 +116,8 @@ function describe(parameters: GenerationParameters, modelVersion: string): strin
   return [parameters.prompt, ...negative, list.join(', ')].join('\n')
 }
 
-function xmpPacket(parameters: GenerationParameters, modelVersion: string): string {
-  return `<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:atelier="${parametersNamespace}"><xmp:CreatorTool>Atelier</xmp:CreatorTool><Iptc4xmpExt:DigitalSourceType>${digitalSourceType}</Iptc4xmpExt:DigitalSourceType><atelier:Parameters>${xmlText({ ...parameters, modelVersion })}</atelier:Parameters></rdf:Description></rdf:RDF></x:xmpmeta>`
+function xmpPacket(parameters: GenerationParameters, origin: Origin): string {
+  return `<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:atelier="${parametersNamespace}"><xmp:CreatorTool>Atelier</xmp:CreatorTool><Iptc4xmpExt:DigitalSourceType>${digitalSourceType}</Iptc4xmpExt:DigitalSourceType><atelier:Parameters>${xmlText({ ...parameters, ...origin })}</atelier:Parameters></rdf:Description></rdf:RDF></x:xmpmeta>`
 }
 
 /** JSON as XML text. JSON escapes control characters and lone surrogates itself; two more code points are no XML. */

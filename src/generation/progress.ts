@@ -145,10 +145,9 @@ export class ProgressLog {
   ): Promise<void> {
     const { blobs, log } = this.#options
     try {
-      const bytes = await encodePreview(picture)
+      const { bytes, width, height } = await encodePreview(picture, entry.generation.parameters)
       const blobKey = await blobs.put(bytes, 'webp')
       await earlier
-      const { width, height } = picture
       const sizeBytes = bytes.length
       const preview: EventDetails = {
         type: 'preview',

@@ -10,6 +10,7 @@ import type { ImageResult, ServingPool } from '../engine/pool.ts'
 import { EngineError } from '../engine/protocol.ts'
 import type { Storage } from '../storage/storage.ts'
 import { previewRequest } from './events.ts'
+import { Enlarger } from './enlarger.ts'
 import type { Failure } from './generation.ts'
 import { encodeImage, fileExtension, parametersOfPicture } from './images.ts'
 import { ProgressLog } from './progress.ts'
@@ -56,6 +57,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { storage, store, pool, log, window, devices, onSettled } = options
   const inHand = new Map<string, InHand>()
   const progress = new ProgressLog({ store, blobs: storage.blobs, log })
+  const enlarger = new Enlarger()
   const stop = new AbortController()
   let claiming: Promise<void> | undefined
   let claimAgain = false
@@ -199,9 +201,11 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       },
       { signal, onProgress: (told) => progress.note(id, index, told) },
     )
-    const bytes = await encodeImage(result, own, result.modelVersion)
+    const { modelVersion } = result
+    const bytes = await encodeImage(result, own, { modelVersion, enlarger })
     const blobKey = await putBlob(bytes, fileExtension(format))
-    return describeImage(result, { index, seed: own.seed, seedIndex: own.seedIndex, format, blobKey, bytes })
+    const { width, height, seed, seedIndex } = own
+    return describeImage(result, { index, width, height, seed, seedIndex, format, blobKey, bytes })
   }
 
   async function putBlob(bytes: Uint8Array, extension: string): Promise<string> {
@@ -239,6 +243,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       await claiming
       await Promise.all([...inHand.values()].map(({ done }) => done))
       progress.close()
+      await enlarger.close()
     },
   }
 }
@@ -261,18 +266,18 @@ function describeFailure(cause: unknown): Failure {
 }
 
 function describeImage(
-  { width, height, bucket, promptTruncated, modelVersion, timings, receipt }: ImageResult,
+  { width, height, promptTruncated, modelVersion, timings, receipt }: ImageResult,
   {
     bytes,
     ...own
-  }: Pick<NewImage, 'index' | 'seed' | 'seedIndex' | 'format' | 'blobKey'> & { bytes: Uint8Array },
+  }: Pick<NewImage, 'index' | 'width' | 'height' | 'seed' | 'seedIndex' | 'format' | 'blobKey'> & {
+    bytes: Uint8Array
+  },
 ): NewImage {
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   return {
     ...own,
-    width,
-    height,
-    bucket,
+    bucket: { width, height },
     promptTruncated,
     modelVersion,
     timings,

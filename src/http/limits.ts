@@ -11,7 +11,7 @@ import { describeValue } from './validation.ts'
 type Model = GenerationService['models'][number]
 type SchedulerName = Model['defaultScheduler']
 
-const minSide = 64
+export const minSide = 64
 /** Slices of one seed that can be reached, so that every picture of a request can also be made alone. */
 const maxSlices = 100
 
@@ -87,7 +87,10 @@ export function aliasedModel(name: string, models: readonly Model[], aliases: re
 }
 
 function readSize(size: string, model: Model, maxSide: number): { width: number; height: number } {
-  if (size === 'auto') return { width: model.baseSize, height: model.baseSize }
+  if (size === 'auto') {
+    const side = Math.min(model.baseSize, maxSide)
+    return { width: side, height: side }
+  }
   const [width = 0, height = 0] = size.split('x').map(Number)
   const fits = (side: number) => side >= minSide && side <= maxSide
   if (fits(width) && fits(height)) return { width, height }

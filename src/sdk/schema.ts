@@ -775,7 +775,9 @@ export interface components {
             n?: number | null;
             /**
              * @description `"WIDTHxHEIGHT"` in pixels, each from 64 to the server's `ATELIER_MAX_SIDE` (2048 by default), or `"auto"` for the model's
-             *     square. The model works at its nearest aspect ratio; the picture is then resized and cropped around its centre.
+             *     own square, no larger than that. The model works at that of its sizes (`GET /v1/models`) whose aspect ratio is nearest; where
+             *     another one is asked for, the picture is scaled once (Lanczos) until it covers it, and cut to it around its centre. The
+             *     answer tells in `generated_size` and `upscaled`.
              * @default auto
              * @example auto
              * @example 1024x1024
@@ -906,6 +908,8 @@ export interface components {
             seed: number;
             /** @description Width and height of each picture in pixels, as `"WIDTHxHEIGHT"`. */
             size: string;
+            generated_size: components["schemas"]["GeneratedSize"];
+            upscaled: components["schemas"]["Upscaled"];
             output_format: components["schemas"]["OutputFormat"];
             /** @constant */
             background: "opaque";
@@ -915,6 +919,13 @@ export interface components {
             receipt: components["schemas"]["Receipt"] | null;
             data: components["schemas"]["GeneratedImage"][];
         };
+        /**
+         * @description The size in pixels at which the model made it, as `"WIDTHxHEIGHT"`; another than its own where it was scaled and cut.
+         * @example 512x512
+         */
+        GeneratedSize: string;
+        /** @description It was enlarged from what the model made, so that it shows no more than that did. Cutting alone is no enlarging. */
+        Upscaled: boolean;
         /** @description One picture. The same request with this `seed`, this `seed_index` and `n` 1 makes it again alone. */
         GeneratedImage: {
             /**
@@ -952,6 +963,8 @@ export interface components {
             type: "image_generation.completed";
             b64_json: string;
             size: string;
+            generated_size: components["schemas"]["GeneratedSize"];
+            upscaled: components["schemas"]["Upscaled"];
             quality: components["schemas"]["Quality"];
             /** @constant */
             background: "opaque";
@@ -1072,6 +1085,8 @@ export interface components {
             seed_index: number;
             width: number;
             height: number;
+            generated_size: components["schemas"]["GeneratedSize"];
+            upscaled: components["schemas"]["Upscaled"];
             output_format: components["schemas"]["OutputFormat"];
             size_bytes: number;
             prompt_truncated: boolean;
@@ -1154,11 +1169,8 @@ export interface components {
             url: string;
             width: number;
             height: number;
-            /** @description The size in pixels that the model worked at. */
-            bucket: {
-                width: number;
-                height: number;
-            };
+            generated_size: components["schemas"]["GeneratedSize"];
+            upscaled: components["schemas"]["Upscaled"];
             output_format: components["schemas"]["OutputFormat"];
             size_bytes: number;
             sha256: string;
@@ -1364,10 +1376,14 @@ export interface components {
             state: "loaded" | "unloaded";
             /** @description Of its weights. */
             size_bytes: number;
-            /** @description Side of the square that `size` `"auto"` means, in pixels. */
+            /** @description Side of the model's own square in pixels, which `size` `"auto"` means. */
             base_size: number;
-            /** @description The sizes that the model works at, as `"WIDTHxHEIGHT"`. */
+            /** @description The sizes that the model works at, as `"WIDTHxHEIGHT"`. Pictures of other sizes are made at one of these and scaled. */
             buckets: string[];
+            /** @description Smallest width or height in pixels that can be asked for. */
+            min_side: number;
+            /** @description Largest width or height in pixels that can be asked for (`ATELIER_MAX_SIDE`). */
+            max_side: number;
             /** @enum {string} */
             default_scheduler: "dpm++_2m" | "dpm++_2m_karras" | "ddim" | "euler" | "lcm";
             max_prompt_tokens: number;
@@ -2092,6 +2108,8 @@ export type SchemaPictureRequest = components['schemas']['PictureRequest'];
 export type SchemaGenerateImagesRequest = components['schemas']['GenerateImagesRequest'];
 export type SchemaCreateGenerationRequest = components['schemas']['CreateGenerationRequest'];
 export type SchemaGeneratedImages = components['schemas']['GeneratedImages'];
+export type SchemaGeneratedSize = components['schemas']['GeneratedSize'];
+export type SchemaUpscaled = components['schemas']['Upscaled'];
 export type SchemaGeneratedImage = components['schemas']['GeneratedImage'];
 export type SchemaPartialImageEvent = components['schemas']['PartialImageEvent'];
 export type SchemaCompletedImageEvent = components['schemas']['CompletedImageEvent'];

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import OpenAI from 'openai'
 import sharp from 'sharp'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { enlarge } from '../../src/diffusion/enlarge.ts'
 import { createAtelier } from '../../src/sdk/index.ts'
 import { callControl } from '../../src/storage/control.ts'
 import { childrenOf, startServer, temporaryFolder, type Server } from './server.ts'
@@ -51,6 +52,21 @@ test('the openai client gets a picture as base64 and as a url', async () => {
   const response = await fetch(linked.data![0]!.url!)
   expect(response.headers.get('content-type')).toBe('image/png')
   expect(sha256(new Uint8Array(await response.arrayBuffer()))).toBe(sha256(bytes))
+})
+
+test('a size beyond the model’s is its own picture enlarged, and says so', async () => {
+  const client = createAtelier({ baseUrl: server.url })
+  const common = { prompt: 'a tower', steps: 2, seed: 5, response_format: 'b64_json' } as const
+  const [own, tall] = [
+    await client.images.generate({ ...common, size: '352x704' }),
+    await client.images.generate({ ...common, size: '512x1024' }),
+  ]
+  expect(own).toMatchObject({ size: '352x704', generated_size: '352x704', upscaled: false })
+  expect(tall).toMatchObject({ size: '512x1024', generated_size: '352x704', upscaled: true })
+  const pixels = async ({ data: [picture] }: typeof own) =>
+    new Uint8Array(await sharp(Buffer.from(picture!.b64_json!, 'base64')).raw().toBuffer())
+  const expected = enlarge(await pixels(own), { width: 352, height: 704 }, { width: 512, height: 1024 })
+  expect(Buffer.compare(await pixels(tall), expected)).toBe(0)
 })
 
 test('picture i of n is the one that its own seed and index make alone', async () => {

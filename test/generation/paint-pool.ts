@@ -62,13 +62,15 @@ export interface PaintOptions {
   /** Device time that one step counts as, in what is expected and in what receipts say. */
   readonly stepCostMs?: number
   readonly devices?: number
+  /** The size that every picture is made at; by default that which is asked for. */
+  readonly madeAt?: Pick<ImageRequest, 'width' | 'height'>
 }
 
 /** Of a preview: a quarter of each side. */
 const previewScale = 4
 
 export function paintPool(options: PaintOptions = {}): PaintPool {
-  const { stepMs = 0, before, beforeStep, beforeStart, stepCostMs = 10, devices = 1 } = options
+  const { stepMs = 0, before, beforeStep, beforeStart, stepCostMs = 10, devices = 1, madeAt } = options
   const requests: ImageRequest[] = []
   const aborted: string[] = []
 
@@ -82,8 +84,9 @@ export function paintPool(options: PaintOptions = {}): PaintPool {
       if (stepMs > 0) await sleep(stepMs)
       yield { phase: 'denoising', step, steps, etaMs: (steps - step) * stepCostMs, batchRows: 2 }
       if (!previews?.steps.includes(step)) continue
-      const width = Math.ceil(request.width / previewScale)
-      const height = Math.ceil(request.height / previewScale)
+      const made = madeAt ?? request
+      const width = Math.ceil(made.width / previewScale)
+      const height = Math.ceil(made.height / previewScale)
       const pixels = paint({ seed: request.seed + step, seedIndex: request.seedIndex, width, height })
       yield { phase: 'preview', step, picture: { pixels, width, height } }
     }
@@ -125,12 +128,12 @@ export function paintPool(options: PaintOptions = {}): PaintPool {
         if (signal?.aborted) aborted.push(request.id)
         throw error
       }
-      const { width, height, steps } = request
+      const { steps } = request
+      const { width, height } = madeAt ?? request
       return {
-        pixels: paint(request),
+        pixels: paint({ ...request, width, height }),
         width,
         height,
-        bucket: { width: 64, height: 64 },
         promptTruncated: false,
         modelVersion: paintModel.version,
         timings: { waitMs: 0.5, encodeMs: 1.25, denoiseMs: 2.5, decodeMs: 3.75, computeMs: 7.25 },

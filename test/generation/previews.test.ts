@@ -21,10 +21,25 @@ test.each([
 test('a preview is a WebP of the pixels, as large as they are', async () => {
   const [width, height] = [40, 24]
   const flat = new Uint8Array(width * height * 3).fill(200)
-  const bytes = await encodePreview({ pixels: flat, width, height })
+  const { bytes, ...size } = await encodePreview({ pixels: flat, width, height }, { width, height })
+  expect(size).toEqual({ width, height })
   expect(await sharp(bytes).metadata()).toMatchObject({ format: 'webp', width, height })
   const read = await sharp(bytes).raw().toBuffer()
   expect(Math.max(...read.map((value) => Math.abs(value - 200)))).toBeLessThanOrEqual(2)
   const noise = paint({ seed: 1, seedIndex: 0, width, height })
-  expect((await encodePreview({ pixels: noise, width, height })).length).toBeLessThan(noise.length)
+  const preview = await encodePreview({ pixels: noise, width, height }, { width, height })
+  expect(preview.bytes.length).toBeLessThan(noise.length)
+})
+
+test.each([
+  ['is not enlarged with the picture', { width: 1024, height: 1024 }, { width: 32, height: 32 }],
+  ['shows what will be cut out of the picture', { width: 1000, height: 300 }, { width: 32, height: 10 }],
+  ['is cut alone where the picture is', { width: 20, height: 32 }, { width: 20, height: 32 }],
+  ['is reduced with a picture that is smaller still', { width: 16, height: 16 }, { width: 16, height: 16 }],
+  ['has one pixel at least', { width: 64, height: 2 }, { width: 32, height: 1 }],
+])('a preview %s', async (_, asked, expected) => {
+  const pixels = paint({ seed: 1, seedIndex: 0, width: 32, height: 32 })
+  const { bytes, ...size } = await encodePreview({ pixels, width: 32, height: 32 }, asked)
+  expect(size).toEqual(expected)
+  expect(await sharp(bytes).metadata()).toMatchObject(expected)
 })

@@ -100,7 +100,7 @@ test('a generation of three pictures is stored with the pixels, places and seeds
       seed: parameters.seed,
       width: 32,
       height: 16,
-      bucket: { width: 64, height: 64 },
+      bucket: { width: 32, height: 16 },
       promptTruncated: false,
       timings: { waitMs: 0.5, encodeMs: 1.25, denoiseMs: 2.5, decodeMs: 3.75, computeMs: 7.25 },
       receipt: {

@@ -247,6 +247,8 @@ describe('models', () => {
           size_bytes: 1024,
           base_size: 64,
           buckets: ['64x64'],
+          min_side: 64,
+          max_side: 2048,
           default_scheduler: 'dpm++_2m',
           max_prompt_tokens: 120,
         },

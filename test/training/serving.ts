@@ -93,7 +93,7 @@ export async function serve(
     let hidden = pipeline.decoderInput(denoising)
     for (let part = 0; part < model.decoderParts; part++)
       [hidden = hidden] = await pipeline.decodePart(part, [hidden])
-    pictures.push(pipeline.finishPixels(hidden, denoising, { width, height }))
+    pictures.push(pipeline.finishPixels(hidden, denoising))
   }
   await pipeline.unload()
   return pictures

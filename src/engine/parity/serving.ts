@@ -156,7 +156,7 @@ async function compareRun(
   let hidden = pipeline.decoderInput(denoising)
   for (let part = 0; part < pipeline.model.decoderParts; part++)
     [hidden = hidden] = await pipeline.decodePart(part, [hidden])
-  const pixels = pipeline.finishPixels(hidden, denoising, bucket) // (H, W, 3)
+  const pixels = pipeline.finishPixels(hidden, denoising) // (H, W, 3)
   await run.compare(image, channelsFirst(pixels), bounds.pixels)
 }
 

@@ -1,12 +1,14 @@
 /** A generation, and what its pictures took and used, as the contract has them. */
 import type { FastifyRequest } from 'fastify'
-import type {
-  Generation,
-  GenerationReceipt,
-  GenerationStatus,
-  ImageRecord,
-  SucceededGeneration,
+import {
+  isUpscaled,
+  type Generation,
+  type GenerationReceipt,
+  type GenerationStatus,
+  type ImageRecord,
+  type SucceededGeneration,
 } from '../../generation/generation.ts'
+import { sizeText } from '../../generation/images.ts'
 import type { GenerationParameters } from '../../generation/parameters.ts'
 import type {
   SchemaGeneration,
@@ -63,7 +65,7 @@ export function describeParameters(
     model: parameters.model,
     prompt: parameters.prompt,
     negative_prompt: parameters.negativePrompt,
-    size: `${parameters.width}x${parameters.height}`,
+    size: sizeText(parameters),
     n,
     seed: parameters.seed,
     seed_index: seedIndex,
@@ -75,6 +77,14 @@ export function describeParameters(
     output_compression: parameters.compression,
   }
 }
+
+/** At which size the model made a picture, and whether it was enlarged to what was asked for. */
+export const describeOrigin = (
+  image: Pick<ImageRecord, 'bucket' | 'width' | 'height'>,
+): { generated_size: string; upscaled: boolean } => ({
+  generated_size: sizeText(image.bucket),
+  upscaled: isUpscaled(image),
+})
 
 function describeGenerationImage(
   image: ImageRecord,
@@ -89,6 +99,7 @@ function describeGenerationImage(
     seed_index: image.seedIndex,
     width: image.width,
     height: image.height,
+    ...describeOrigin(image),
     output_format: image.format,
     size_bytes: image.sizeBytes,
     prompt_truncated: image.promptTruncated,

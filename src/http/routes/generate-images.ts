@@ -2,6 +2,7 @@
 import { buffer } from 'node:stream/consumers'
 import type { FastifyReply } from 'fastify'
 import type { ImageRecord, SettledGeneration, SucceededGeneration } from '../../generation/generation.ts'
+import { sizeText } from '../../generation/images.ts'
 import type { SchemaGeneratedImage, SchemaGeneratedImages } from '../../sdk/schema.ts'
 import { withDefaults, type ContractRequest, type Handler } from '../contract.ts'
 import { ApiError } from '../errors.ts'
@@ -15,7 +16,7 @@ import {
   imageUrl,
   type RouteDependencies,
 } from './dependencies.ts'
-import { describeReceipt } from './describe-generation.ts'
+import { describeOrigin, describeReceipt } from './describe-generation.ts'
 import { partialImagesOf, streamImages } from './stream-images.ts'
 
 type Request = ContractRequest<'generateImages'>
@@ -130,7 +131,8 @@ async function describe(
     created: asUnixSeconds(createdAt),
     model: parameters.model,
     seed: parameters.seed,
-    size: `${parameters.width}x${parameters.height}`,
+    size: sizeText(parameters),
+    ...describeOrigin(images[0]),
     output_format: parameters.format,
     background: 'opaque',
     prompt_truncated: images.some((image) => image.promptTruncated),

@@ -6,7 +6,7 @@ import type { Handler } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import { describeValue } from '../validation.ts'
 import { asUnixSeconds, imageUrl, roundMs, type RouteDependencies } from './dependencies.ts'
-import { describeParameters, describeReceipt } from './describe-generation.ts'
+import { describeOrigin, describeParameters, describeReceipt } from './describe-generation.ts'
 
 type Service = RouteDependencies['generation']
 
@@ -34,7 +34,7 @@ export function getImage({ generation: service, config }: RouteDependencies): Ha
       url: imageUrl(request, config, image.id),
       width: image.width,
       height: image.height,
-      bucket: { width: image.bucket.width, height: image.bucket.height },
+      ...describeOrigin(image),
       output_format: image.format,
       size_bytes: image.sizeBytes,
       sha256: image.sha256,

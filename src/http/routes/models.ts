@@ -1,7 +1,8 @@
 /** `GET /v1/models` and `GET /v1/models/{id}`: what this server makes pictures with. */
+import { sizeText } from '../../generation/images.ts'
 import type { SchemaModel } from '../../sdk/schema.ts'
 import type { Handler } from '../contract.ts'
-import { resolveModel } from '../limits.ts'
+import { minSide, resolveModel } from '../limits.ts'
 import { asUnixSeconds, type RouteDependencies } from './dependencies.ts'
 import { describeDeployment } from './describe-fine-tuning.ts'
 
@@ -21,7 +22,9 @@ export async function describeModel(model: Model, dependencies: RouteDependencie
     state: model.state,
     size_bytes: model.sizeBytes,
     base_size: model.baseSize,
-    buckets: model.buckets.map(({ width, height }) => `${width}x${height}`),
+    buckets: model.buckets.map(sizeText),
+    min_side: minSide,
+    max_side: config.maxSide,
     default_scheduler: model.defaultScheduler,
     max_prompt_tokens: model.maxPromptTokens,
   }

@@ -1,6 +1,7 @@
 /** `POST /v1/images/generations` with `stream`: OpenAI's events, out of those of the generation. */
 import { buffer } from 'node:stream/consumers'
 import type { PreviewEvent } from '../../generation/events.ts'
+import { sizeText } from '../../generation/images.ts'
 import type {
   SchemaCompletedImageEvent,
   SchemaGenerateImagesRequest,
@@ -11,7 +12,7 @@ import { withDefaults, type Contract, type ContractRequest } from '../contract.t
 import { ApiError, asApiError } from '../errors.ts'
 import type { ServerSentEvent } from '../event-stream.ts'
 import { asFailure, asUnixSeconds, generationNotFound, type RouteDependencies } from './dependencies.ts'
-import { describeReceipt } from './describe-generation.ts'
+import { describeOrigin, describeReceipt } from './describe-generation.ts'
 
 type Request = ContractRequest<'generateImages'>
 
@@ -82,7 +83,7 @@ const named = (data: SchemaPartialImageEvent | SchemaCompletedImageEvent): Serve
 })
 
 async function describePartial(
-  { blobKey, width, height, format, at }: PreviewEvent,
+  { blobKey, format, at, ...size }: PreviewEvent,
   index: number,
   { body }: Request,
   { generation: service }: RouteDependencies,
@@ -91,7 +92,7 @@ async function describePartial(
     type: 'image_generation.partial_image',
     b64_json: (await buffer(await service.openBlob(blobKey))).toString('base64'),
     partial_image_index: index,
-    size: `${width}x${height}`,
+    size: sizeText(size),
     quality: qualityOf(body),
     background: 'opaque',
     output_format: format,
@@ -114,7 +115,8 @@ async function describeCompleted(
   return {
     type: 'image_generation.completed',
     b64_json: (await buffer(await service.openBlob(image.blobKey))).toString('base64'),
-    size: `${image.width}x${image.height}`,
+    size: sizeText(image),
+    ...describeOrigin(image),
     quality: qualityOf(body),
     background: 'opaque',
     output_format: image.format,
