@@ -148,6 +148,10 @@ test('items are paged, filtered, changed and shown', async () => {
   const changed = { ...dog, captions: ['a dog'], label: null, aesthetic_score: 6.25 }
   expect(read(await send(address, json('PATCH', path, changes)))).toEqual(changed)
   expect(read(await send(address, json('PATCH', path, {})))).toEqual(changed)
+  for (const label of ['a\tb', 'a\n', '\u0007', '\u009f', ' ']) {
+    const refused = await send(address, json('PATCH', path, { label }))
+    expect([refused.status, codeOf(refused)]).toMatchObject([400, { code: 'invalid_value', param: 'label' }])
+  }
   expect(read(await get(path))).toEqual(changed)
   expect(read(await get(`/v1/datasets/${id}`))).toMatchObject({ captioned_share: 1, counts: { scored: 1 } })
 
