@@ -3,6 +3,7 @@ import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
+import type { EvaluateOptions } from './commands/evaluate.ts'
 import type { FinetuneOptions } from './commands/finetune.ts'
 import type { QuantizeOptions } from './commands/model/quantize.ts'
 import type { SynthOptions } from './commands/model/synth.ts'
@@ -73,6 +74,21 @@ program
   .action(async (file: string, options: FinetuneOptions) => {
     const { finetune } = await import('./commands/finetune.ts')
     process.exitCode = await finetune(readConfig(process.env), file, options)
+  })
+
+program
+  .command('evaluate')
+  .description('make the pictures of a suite of prompts, and tell how many show what was asked for')
+  .argument('<dir>', 'checkpoint')
+  .option('--suite <file>', "suite.json or its folder (default: evaluation/ in the checkpoint's folder)")
+  .option('--out <folder>', 'for pictures, contact sheets and report.json (default: below the data folder)')
+  .option('--seeds <n>', 'of each prompt no more seeds than these', positiveInteger)
+  .option('--limit <n>', 'of each group no more prompts than these', positiveInteger)
+  .option('--steps <n>', 'denoising steps (default: as served)', positiveInteger)
+  .option('--floor', 'also tell what the same architecture gets with random weights')
+  .action(async (folder: string, options: EvaluateOptions) => {
+    const { evaluate } = await import('./commands/evaluate.ts')
+    process.exitCode = await evaluate(readConfig(process.env), folder, options)
   })
 
 const model = program.command('model').description('make checkpoints and tell what they need')

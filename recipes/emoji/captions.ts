@@ -22,7 +22,7 @@ export function denseCaptions(
 ): readonly string[] {
   return [
     ...Array.from({ length: 3 }, () => dense(composition, draws, appearanceOf)),
-    short(composition, draws),
+    shortCaption(composition, draws).text,
   ]
 }
 
@@ -37,15 +37,21 @@ export function prompt(composition: Composition): string {
   return `${subject} in ${style} style on ${withArticle(background.name)} background${place}`
 }
 
-function short(composition: Composition, draws: Draws): string {
+export interface ShortCaption {
+  readonly text: string
+  readonly background: 'said' | 'unsaid'
+}
+
+/** As people write who ask for a picture, and leave out what they do not care about. */
+export function shortCaption(composition: Composition, draws: Draws): ShortCaption {
   const subject = draws.oneOf(subjects(composition))
   const style = `in ${composition.style} style`
   const background = `on ${withArticle(composition.background.name)} background`
-  return draws.weighted([
-    [`${subject} ${style} ${background}`, 3],
-    [`${subject} ${style}`, 2],
-    [`${subject} ${background}`, 2],
-    [subject, 1],
+  return draws.weighted<ShortCaption>([
+    [{ text: `${subject} ${style} ${background}`, background: 'said' }, 3],
+    [{ text: `${subject} ${style}`, background: 'unsaid' }, 2],
+    [{ text: `${subject} ${background}`, background: 'said' }, 2],
+    [{ text: subject, background: 'unsaid' }, 1],
   ])
 }
 

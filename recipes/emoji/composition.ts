@@ -173,6 +173,16 @@ const sides: Readonly<Record<Size, readonly [nearlySquare: number, long: number]
 const aside: Readonly<Record<Size, number>> = { small: 0.3, medium: 0.23, large: 0.27 }
 const margin = 0.02
 
+/** @returns where a thing there has its middle, in shares of the sides, but for a little chance */
+export function middleOf({ placement, size }: Layout & { readonly kind: 'one' }): {
+  readonly x: number
+  readonly y: number
+} {
+  const towards = (before: string, after: string) =>
+    0.5 + (placement.includes(after) ? aside[size] : placement.includes(before) ? -aside[size] : 0)
+  return { x: towards('left', 'right'), y: towards('top', 'bottom') }
+}
+
 /** @returns the placement whose things have their middle there */
 export function placementAt(x: number, y: number, { width, height }: Bucket): Placement {
   const third = (share: number) => (share < 0.4 ? 0 : share > 0.6 ? 2 : 1)
@@ -195,20 +205,15 @@ function drawPlacement(draws: Draws, { width, height }: Bucket): Layout & { read
   return { kind: 'one', placement: draws.oneOf(open), size }
 }
 
-function cellOf(
-  { placement, size }: Layout & { readonly kind: 'one' },
-  draws: Draws,
-  { width, height }: Bucket,
-): Cell {
+function cellOf(layout: Layout & { readonly kind: 'one' }, draws: Draws, { width, height }: Bucket): Cell {
   const short = Math.min(width, height)
   const long = Math.max(width, height) / short >= longRatio
-  const side = short * sides[size][long ? 1 : 0] * draws.between(0.94, 1.06)
-  const towards = (before: string, after: string) =>
-    0.5 + (placement.includes(after) ? aside[size] : placement.includes(before) ? -aside[size] : 0)
+  const side = short * sides[layout.size][long ? 1 : 0] * draws.between(0.94, 1.06)
+  const { x, y } = middleOf(layout)
   const jitter = () => draws.between(-0.02, 0.02)
   return {
-    x: width * (towards('left', 'right') + jitter()),
-    y: height * (towards('top', 'bottom') + jitter()),
+    x: width * (x + jitter()),
+    y: height * (y + jitter()),
     side,
   }
 }
