@@ -13,6 +13,7 @@ import { PGlite } from '@electric-sql/pglite'
 import { fromPglite, type BackendProfile, type Db } from 'pg-boss'
 import { PrismaPGlite } from 'pglite-prisma-adapter'
 import { Prisma, PrismaClient } from './client/client.ts'
+import { makeEmptyDatabase } from './empty-database.ts'
 import { StorageError } from './errors.ts'
 import { lockFolder } from './lock.ts'
 import { migrate, type MigrationReport } from './migrations.ts'
@@ -116,14 +117,13 @@ function quotingNoValues(prisma: PrismaClient): PrismaClient {
 }
 
 /**
- * A folder under its final name is always one whose initdb ran to its end: a new one is made beside it and renamed.
- * What a kill during initdb leaves has the other name, holds no data, and is made anew.
+ * A folder under its final name is always a whole database: a new one is made beside it and renamed.
+ * What a kill meanwhile leaves has the other name, holds no data, and is made anew.
  */
 async function createDatabase(folder: string): Promise<void> {
   const unfinished = `${folder}.new`
   await rm(unfinished, { recursive: true, force: true })
-  const fresh = await PGlite.create({ dataDir: unfinished })
-  await fresh.close()
+  await makeEmptyDatabase(unfinished)
   await rename(unfinished, folder)
 }
 
