@@ -26,8 +26,8 @@ export interface Planned {
   readonly file: string
   readonly composition: Composition
   readonly captions: readonly string[]
-  /** Undefined where there are things of several classes. */
-  readonly label: string | undefined
+  /** Its class; one of its own for things of several. */
+  readonly label: string
   readonly aestheticScore: number
 }
 
@@ -51,7 +51,7 @@ export function planPicture(
       captions === 'plain'
         ? [plainCaption(composition)]
         : denseCaptions(composition, new Draws(seed, kind, index, 'captions'), appearanceOf),
-    label: classes.size === 1 ? [...classes][0] : undefined,
+    label: classes.size === 1 ? [...classes][0]! : `${composition.style} of several kinds`,
     aestheticScore: aestheticScore(composition, appearanceOf),
   }
 }

@@ -22,7 +22,7 @@ const [pictures, base, job] = ['pictures', 'base', 'job'].map((name) => join(wor
   string,
 ]
 
-/** All are in one folder: a stage leaves out what has no label, or too low a score. */
+/** All are in one folder: a stage leaves out what has too low a score. */
 const parts: readonly { readonly kind: Kind; readonly count: number; readonly seed: number }[] = [
   { kind: 'single', count: 12_000, seed: 1 },
   { kind: 'compositions', count: 8_000, seed: 2 },

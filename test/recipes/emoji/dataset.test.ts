@@ -34,7 +34,7 @@ test('a folder holds every picture at its size, with captions, class and score',
       file,
       captions,
       aesthetic_score: aestheticScore,
-      ...(label !== undefined && { label }),
+      label,
     })
     expect(captions).toHaveLength(4)
     const { width, height, format } = await sharp(join(out, file)).metadata()
@@ -60,7 +60,8 @@ test('portraits have a class each, and scores reach from plain to pleasing', () 
   const single = Array.from({ length: 50 }, (_, index) =>
     planPicture({ ...options, kind: 'single' }, index, renders),
   )
-  expect(single.every(({ label }) => label !== undefined)).toBe(true)
+  expect(single.every(({ label }) => /^(noto|fluent|twemoji) [a-z]/.test(label))).toBe(true)
+  expect(single.some(({ label }) => label.endsWith('of several kinds'))).toBe(false)
   expect(single.every(({ composition }) => composition.width === 64 && composition.height === 64)).toBe(true)
   const aesthetic = Array.from({ length: 50 }, (_, index) =>
     planPicture({ ...options, kind: 'aesthetic' }, index, renders),
