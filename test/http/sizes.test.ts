@@ -5,7 +5,8 @@ import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { enlarge } from '../../src/diffusion/enlarge.ts'
 import { createAtelier } from '../../src/sdk/index.ts'
-import type { GenerationService } from '../../src/generation/service.ts'
+import { readContract } from '../../src/http/contract.ts'
+import { readParameters } from '../../src/http/limits.ts'
 import { paint, paintModel } from '../generation/paint-pool.ts'
 import { buildTestApp, listen, startTestService, testConfig, type TestService } from './server.ts'
 
@@ -105,16 +106,8 @@ describe('the largest side', () => {
   })
 })
 
-test('auto is no larger than the largest side', async () => {
+test('auto is no larger than the largest side', () => {
   const models = [{ ...paintModel, baseSize: 512 }]
-  const generation: GenerationService = Object.create(service.generation, { models: { value: models } })
-  const config = testConfig({ ATELIER_MAX_SIDE: '128' })
-  const small = await buildTestApp(generation, { config })
-  const answer = await small.inject({
-    method: 'POST',
-    url: '/v1/images/generations',
-    payload: { prompt: 'x' },
-  })
-  expect(answer.json()).toMatchObject({ size: '128x128', upscaled: true })
-  await small.close()
+  const limits = { contract: readContract(), config: testConfig({ ATELIER_MAX_SIDE: '128' }), models }
+  expect(readParameters({ prompt: 'x' }, limits)).toMatchObject({ width: 128, height: 128 })
 })

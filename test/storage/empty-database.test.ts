@@ -19,10 +19,6 @@ test('each folder gets an empty database of its own, those at the same time too'
   const both = ['one', 'two'].map((name) => join(folder, name))
   await Promise.all(both.map((each) => makeEmptyDatabase(each)))
   for (const each of both) expect(await writeAndRead(each)).toEqual([{ x: 7 }])
-
-  const third = join(folder, 'three')
-  await makeEmptyDatabase(third)
-  expect(await writeAndRead(third)).toEqual([{ x: 7 }])
 })
 
 test('where nothing can be kept it is made all the same', async () => {
