@@ -91,7 +91,7 @@ export type SucceededGeneration = Common & {
   readonly startedAt: Date
   readonly finishedAt: Date
   readonly modelVersion: string
-  readonly images: readonly [ImageRecord, ...ImageRecord[]]
+  readonly images: readonly ImageRecord[]
   readonly timings: GenerationTimings
   /** Undefined for a generation from before there were receipts. */
   readonly receipt: GenerationReceipt | undefined
@@ -256,11 +256,9 @@ export function toGeneration({
       return { ...common, state: 'running', startedAt: column('startedAt') }
     case 'succeeded': {
       const [startedAt, finishedAt] = [column('startedAt'), column('finishedAt')]
-      const [first, ...rest] = images
+      const records = images
         .toSorted((a, b) => a.index - b.index)
         .map((image) => toImageRecord({ ...image, generation: row }))
-      if (!first) throw new Error(`generation ${row.id} is ${row.state} and has no pictures`)
-      const records = [first, ...rest] as const
       const longest = (phase: 'encodeMs' | 'denoiseMs' | 'decodeMs') =>
         Math.max(...records.map(({ timings }) => timings[phase]))
       return {

@@ -112,6 +112,8 @@ async function describe(
   request: Request,
   { generation: service, config, contract }: RouteDependencies,
 ): Promise<SchemaGeneratedImages> {
+  const [first] = images
+  if (!first) throw new Error(`generation ${id} has succeeded and has no pictures`)
   const defaulted = withDefaults(contract, 'GenerateImagesRequest', request.body, ['response_format'])
   const format: ResponseFormat = defaulted.response_format
   const describeImage = async (image: ImageRecord): Promise<SchemaGeneratedImage> => {
@@ -132,7 +134,7 @@ async function describe(
     model: parameters.model,
     seed: parameters.seed,
     size: sizeText(parameters),
-    ...describeOrigin(images[0]),
+    ...describeOrigin(first),
     output_format: parameters.format,
     background: 'opaque',
     prompt_truncated: images.some((image) => image.promptTruncated),
