@@ -1,8 +1,8 @@
-/** Configuration → what each device process is started with. */
+/** Configuration → what each device process is started with; what devices tell → lines. */
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { ConfigError, type Config, type DeviceSetting } from '../config.ts'
-import type { DeviceOptions } from '../engine/pool.ts'
+import type { DeviceEvent, DeviceOptions } from '../engine/pool.ts'
 import type { FineTuningServiceOptions } from '../fine-tuning/service.ts'
 import type { ModelFolder } from './model-folder.ts'
 
@@ -50,5 +50,18 @@ export function fineTuningOptions(
       gramsPerKwh: config.co2GramsPerKwh,
       costPerDeviceHour: costPerDeviceHour === 'none' ? undefined : costPerDeviceHour,
     },
+  }
+}
+
+/** What of a device a command tells of. */
+export function tellDevice(event: DeviceEvent, tell: (line: string) => void): void {
+  switch (event.kind) {
+    case 'note':
+      return tell(`${event.device}: ${event.message}`)
+    case 'died':
+      return tell(`${event.device}: the process died (${event.reason}) and is started again`)
+    case 'plan':
+    case 'ready':
+      return
   }
 }

@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import sharp from 'sharp'
 import type { Config } from '../config.ts'
-import { startPool, type DeviceEvent, type ImageRequest, type Picture, type Pool } from '../engine/pool.ts'
+import { startPool, type ImageRequest, type Picture, type Pool } from '../engine/pool.ts'
 import { contactSheet, spread } from '../evaluation/contact-sheet.ts'
 import { judgeAll, ordersOf, sightAll, type Evaluation, type Order } from '../evaluation/evaluate.ts'
 import { fewestPictures } from '../evaluation/frechet.ts'
@@ -13,7 +13,7 @@ import { SuiteError, type Suite } from '../evaluation/suite.ts'
 import { readContract } from '../http/contract.ts'
 import { ApiError } from '../http/errors.ts'
 import { readParameters } from '../http/limits.ts'
-import { deviceOptions } from './devices.ts'
+import { deviceOptions, tellDevice } from './devices.ts'
 import { Counter } from './evaluate/counter.ts'
 import { withRandomWeights } from './evaluate/random-weights.ts'
 import { interruptedStatus, onInterruption } from './interruption.ts'
@@ -66,11 +66,12 @@ interface Run {
 
 async function run(config: Config, { suite, model, floor, out, options, signal }: Run): Promise<void> {
   const models = floor ? [model, floor] : [model]
-  const pool = await startPool(deviceOptions(config, models), tellDevice)
+  const pool = await startPool(deviceOptions(config, models), (event) => tellDevice(event, console.log))
   try {
     const orders = ordersOf(suite, { prompts: options.limit, seeds: options.seeds })
     const requests = requestsFor(orders, model.name, { config, pool, options })
     await mkdir(join(out, 'pictures'), { recursive: true })
+    console.log(`making ${orders.length} pictures for ${suite.name}`)
     const evaluation = await evaluateModel(orders, suite, signal, {
       name: model.name,
       make: async ({ index }, ending) => {
@@ -180,15 +181,3 @@ const writePng = async (file: string, { pixels, width, height }: Picture): Promi
   void (await sharp(pixels, { raw: { width, height, channels: 3 } })
     .png()
     .toFile(file))
-
-function tellDevice(event: DeviceEvent): void {
-  switch (event.kind) {
-    case 'note':
-      return console.log(`${event.device}: ${event.message}`)
-    case 'died':
-      return console.log(`${event.device}: the process died (${event.reason}) and is started again`)
-    case 'plan':
-    case 'ready':
-      return
-  }
-}

@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto'
 import { basename, join, resolve } from 'node:path'
 import { stat } from 'node:fs/promises'
 import type { Config } from '../config.ts'
-import { startPool, type DeviceEvent, type Pool } from '../engine/pool.ts'
+import { startPool, type Pool } from '../engine/pool.ts'
 import { footprint, openEnergyMeter } from '../fine-tuning/energy.ts'
 import { toTrainingJob } from '../fine-tuning/job.ts'
 import { planJob } from '../fine-tuning/plan.ts'
@@ -13,7 +13,7 @@ import { readPixArtConfig } from '../models/pixart.ts'
 import { readFootprint, type ModelFootprint } from '../training/footprint.ts'
 import type { TrainingJob, TrainingOutcome } from '../training/job.ts'
 import { openCheckpoint } from '../weights/checkpoint.ts'
-import { deviceOptions, fineTuningOptions } from './devices.ts'
+import { deviceOptions, fineTuningOptions, tellDevice } from './devices.ts'
 import { FolderDataset } from './finetune/folder-dataset.ts'
 import { inFile, JobFileError, readJobFile, type JobFile } from './finetune/job-file.ts'
 import { findKnownJob, rememberJob, type KnownJob } from './finetune/job-folder.ts'
@@ -21,6 +21,7 @@ import { planLines } from './finetune/plan-lines.ts'
 import { MetricsFile } from './finetune/metrics-file.ts'
 import { duration, TerminalProgress } from './finetune/progress.ts'
 import { JobUse } from './finetune/use.ts'
+import { interruptedStatus, onInterruption } from './interruption.ts'
 import { findModels, type ModelFolder } from './model-folder.ts'
 
 export interface FinetuneOptions {
@@ -29,7 +30,7 @@ export interface FinetuneOptions {
   readonly dryRun?: true
 }
 
-const exitStatus = { done: 0, failed: 1, wrongJob: 2, interrupted: 130 } as const
+const exitStatus = { done: 0, failed: 1, wrongJob: 2, interrupted: interruptedStatus } as const
 
 /** @returns the exit status: 2 for a job file that is wrong, 130 when the job was interrupted and can be gone on with */
 export async function finetune(config: Config, file: string, options: FinetuneOptions): Promise<number> {
@@ -193,38 +194,3 @@ const exists = (path: string): Promise<boolean> =>
     () => true,
     () => false,
   )
-
-function tellDevice(event: DeviceEvent, tell: (line: string) => void): void {
-  switch (event.kind) {
-    case 'note':
-      return tell(`${event.device}: ${event.message}`)
-    case 'died':
-      return tell(`${event.device}: the process died (${event.reason}) and is started again`)
-    case 'plan':
-    case 'ready':
-      return
-  }
-}
-
-/** One that comes within this time is the first, sent to the whole group of processes and passed on as well. */
-const sameSignalMs = 1_000
-
-function onInterruption(tell: () => void): { readonly signal: AbortSignal; readonly forget: () => void } {
-  const controller = new AbortController()
-  let firstAtMs = Infinity
-  const interrupt = () => {
-    if (!controller.signal.aborted) {
-      firstAtMs = performance.now()
-      tell()
-      controller.abort()
-    } else if (performance.now() - firstAtMs > sameSignalMs) process.exit(exitStatus.interrupted)
-  }
-  const signals = ['SIGINT', 'SIGTERM'] as const
-  for (const signal of signals) process.on(signal, interrupt)
-  return {
-    signal: controller.signal,
-    forget: () => {
-      for (const signal of signals) process.off(signal, interrupt)
-    },
-  }
-}

@@ -43,7 +43,7 @@ export function see(picture: Picture): Seen {
   const { width, height } = picture
   const planes = oklabPlanes(picture)
   const background = borderMedian(planes, width, height)
-  const [lightness, a, b] = planes.map((plane) => boxBlurred(plane, width, height))
+  const [lightness, a, b] = planes.map((plane) => boxBlurred(plane, width))
   const contrast = new Float32Array(width * height)
   for (let at = 0; at < contrast.length; at++)
     contrast[at] = length(lightness![at]! - background[0], a![at]! - background[1], b![at]! - background[2])
@@ -122,19 +122,21 @@ function borderOf(plane: Float32Array, width: number, height: number): number[] 
 const median = (values: number[]): number => values.sort((one, other) => one - other)[values.length >> 1]!
 
 /** Means of 3 × 3 pixels, or of as many as there are. */
-function boxBlurred(plane: Float32Array, width: number, height: number): Float32Array {
+function boxBlurred(plane: Float32Array, width: number): Float32Array {
+  const across = new Float32Array(plane.length)
+  for (let at = 0; at < plane.length; at++) {
+    const x = at % width
+    const before = x > 0 ? plane[at - 1]! : 0
+    const after = x < width - 1 ? plane[at + 1]! : 0
+    across[at] = (before + plane[at]! + after) / (1 + (x > 0 ? 1 : 0) + (x < width - 1 ? 1 : 0))
+  }
   const blurred = new Float32Array(plane.length)
-  for (let y = 0; y < height; y++)
-    for (let x = 0; x < width; x++) {
-      let sum = 0
-      let count = 0
-      for (let row = Math.max(y - 1, 0); row <= Math.min(y + 1, height - 1); row++)
-        for (let column = Math.max(x - 1, 0); column <= Math.min(x + 1, width - 1); column++) {
-          sum += plane[row * width + column]!
-          count++
-        }
-      blurred[y * width + x] = sum / count
-    }
+  for (let at = 0; at < plane.length; at++) {
+    const above = at >= width ? across[at - width]! : 0
+    const below = at < plane.length - width ? across[at + width]! : 0
+    const count = 1 + (at >= width ? 1 : 0) + (at < plane.length - width ? 1 : 0)
+    blurred[at] = (above + across[at]! + below) / count
+  }
   return blurred
 }
 
