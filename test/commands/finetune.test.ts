@@ -91,7 +91,9 @@ async function metricsOf(folder: string): Promise<readonly (readonly string[])[]
 }
 
 test('an interrupted job saves, is gone on with, and comes to the same weights', async () => {
-  const folder = await folderOf({ ...job, stages: [{ ...stage, steps: 150 }] })
+  // Enough that the signal comes before the last, however late it is noticed.
+  const steps = 300
+  const folder = await folderOf({ ...job, stages: [{ ...stage, steps }] })
   const child = spawn(process.execPath, [cli, 'finetune', 'job.json', '--out', 'broken'], {
     cwd: folder,
     env: environment(folder),
@@ -101,7 +103,7 @@ test('an interrupted job saves, is gone on with, and comes to the same weights',
   let output = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     // The first step has been taken.
-    if (!output.includes('/150') && (output + text).includes('/150')) child.kill('SIGINT')
+    if (!output.includes(`/${steps}`) && (output + text).includes(`/${steps}`)) child.kill('SIGINT')
     output += text
   })
   expect(await once(child, 'exit')).toEqual([130, null])
@@ -115,7 +117,7 @@ test('an interrupted job saves, is gone on with, and comes to the same weights',
 
   // A row for every step, told once, and the same.
   const rows = await metricsOf(join(folder, 'broken'))
-  expect(rows.map(([step]) => step)).toEqual(Array.from({ length: 150 }, (_, index) => String(index + 1)))
+  expect(rows.map(([step]) => step)).toEqual(Array.from({ length: steps }, (_, index) => String(index + 1)))
   expect(rows).toEqual(await metricsOf(join(folder, 'whole')))
 
   // Nothing is left to do, and another job is not mistaken for this one.
