@@ -32,7 +32,7 @@ const parts: readonly { readonly kind: Kind; readonly count: number; readonly se
 await makePictures()
 if (!existsSync(base)) await writeInitialModel(base, { captions: await captionsOf(pictures), seed: 1 })
 const status = await finetune()
-if (status === 0) await packageModel({ job, model: join(job, 'model'), out: join(root, 'models', 'emoji') })
+if (status === 0) await packageModel({ jobs: [job], out: join(root, 'models', 'emoji') })
 process.exitCode = status
 
 async function makePictures(): Promise<void> {
