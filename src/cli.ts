@@ -5,6 +5,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
 import type { EvaluateOptions } from './commands/evaluate.ts'
 import type { FinetuneOptions } from './commands/finetune.ts'
+import type { ExportOptions } from './commands/model/export.ts'
 import type { QuantizeOptions } from './commands/model/quantize.ts'
 import type { SynthOptions } from './commands/model/synth.ts'
 import { ConfigError, describeSettings, readConfig } from './config.ts'
@@ -132,6 +133,18 @@ model
   .action(async (folder: string, out: string, options: QuantizeOptions) => {
     const { modelQuantize } = await import('./commands/model/quantize.ts')
     await modelQuantize(readConfig(process.env), folder, out, options)
+  })
+
+model
+  .command('export')
+  .description('write a checkpoint of a fine-tuning job as a model that can be served, or as an adapter')
+  .argument('<job>', 'folder that "atelier finetune" made')
+  .argument('<out>', 'folder to make')
+  .option('--checkpoint <name>', 'below checkpoints/ in the job (default: the last)')
+  .addOption(new Option('--form <form>', 'of a LoRA').choices(['model', 'adapter']).default('model'))
+  .action(async (job: string, out: string, options: ExportOptions) => {
+    const { modelExport } = await import('./commands/model/export.ts')
+    await modelExport(readConfig(process.env), job, out, options)
   })
 
 try {

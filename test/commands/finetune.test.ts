@@ -10,6 +10,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { finetune } from '../../src/commands/finetune.ts'
 import { readJobFile } from '../../src/commands/finetune/job-file.ts'
 import { TerminalProgress } from '../../src/commands/finetune/progress.ts'
+import { modelExport } from '../../src/commands/model/export.ts'
 import { readConfig } from '../../src/config.ts'
 import type { TrainingEvent } from '../../src/training/job.ts'
 import { openCheckpoint } from '../../src/weights/checkpoint.ts'
@@ -61,8 +62,9 @@ async function folderOf(wanted: unknown = job): Promise<string> {
   return folder
 }
 
-const transformerOf = (folder: string): Promise<Buffer> =>
-  readFile(join(folder, 'model', 'transformer', 'diffusion_pytorch_model.safetensors'))
+const transformerIn = (model: string): Promise<Buffer> =>
+  readFile(join(model, 'transformer', 'diffusion_pytorch_model.safetensors'))
+const transformerOf = (job: string): Promise<Buffer> => transformerIn(join(job, 'model'))
 
 test('a job runs to its end, and its result is a checkpoint like the one that it began with', async () => {
   const folder = await folderOf()
@@ -81,6 +83,30 @@ test('a job runs to its end, and its result is a checkpoint like the one that it
   expect(after.transformer.fingerprint).not.toBe(before.transformer.fingerprint)
   expect(after.vae.fingerprint).toBe(before.vae.fingerprint)
   expect(new Set(after.transformer.tensors.keys())).toEqual(new Set(before.transformer.tensors.keys()))
+})
+
+test('a checkpoint on the way is exported as a model', async () => {
+  const folder = await folderOf({ ...job, checkpoint_every: 2 })
+  expect(await atelier(folder, 'job.json', '--out', 'tuned')).toMatchObject({ code: 0 })
+  const tuned = join(folder, 'tuned')
+  const names = await readdir(join(tuned, 'checkpoints'))
+  expect(names.length).toBeGreaterThan(1)
+  const config = readConfig(environment(folder))
+  const log = vi.spyOn(console, 'log').mockImplementation(() => undefined)
+  onTestFinished(() => log.mockRestore())
+
+  await modelExport(config, tuned, join(folder, 'last'), { form: 'model' })
+  expect(await transformerIn(join(folder, 'last'))).toEqual(await transformerIn(join(tuned, 'model')))
+  await modelExport(config, tuned, join(folder, 'earlier'), { form: 'model', checkpoint: names[0]! })
+  expect(await transformerIn(join(folder, 'earlier'))).not.toEqual(await transformerIn(join(tuned, 'model')))
+  expect((await openCheckpoint(join(folder, 'earlier'))).vae.fingerprint).toBe(
+    (await openCheckpoint(model)).vae.fingerprint,
+  )
+
+  const missing = modelExport(config, tuned, join(folder, 'none'), { form: 'model', checkpoint: '00-000099' })
+  await expect(missing).rejects.toThrow(`expected --checkpoint as one of ${names.join(', ')}, got 00-000099`)
+  const foreign = modelExport(config, folder, join(folder, 'none'), { form: 'model' })
+  await expect(foreign).rejects.toThrow('expected the folder of a job')
 })
 
 /** Of each step its number, its stage and stage's step, and loss, gradient norm and learning rate. */

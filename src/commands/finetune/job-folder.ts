@@ -42,6 +42,15 @@ export async function findKnownJob(
   return known
 }
 
+/** @throws {Error} when no job was begun there */
+export async function readKnownJob(folder: string): Promise<KnownJob> {
+  const text = await readFile(fileOf(folder), 'utf8').catch(() => 'null')
+  const known = JSON.parse(text) as Partial<KnownJob> | null
+  if (known?.base === undefined || known.parameters === undefined)
+    throw new Error(`${folder}: expected the folder of a job that "atelier finetune" began`)
+  return known as KnownJob
+}
+
 /** Once all of it is there that a run needs. */
 export async function rememberJob(folder: string, job: KnownJob): Promise<void> {
   await mkdir(folder, { recursive: true })
