@@ -34,7 +34,7 @@ export async function writeTrainingRecord(jobs: readonly string[], folder: strin
   await writeFile(join(folder, 'loss.csv'), [csvHeader, ...rows.map(csvRow)].join(''))
 }
 
-function readMetrics(csv: string): readonly StepMetrics[] {
+export function readMetrics(csv: string): readonly StepMetrics[] {
   const [header = '', ...lines] = csv.trimEnd().split(lineEnd)
   if (header + lineEnd !== csvHeader) throw new Error(`metrics.csv: expected ${csvHeader}, got ${header}`)
   return lines.map((line) => {

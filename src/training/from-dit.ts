@@ -16,14 +16,14 @@ export interface FromDitOptions {
   readonly config: DitConfig
   /** Weights of the DiT by their keys in diffusers' layout. */
   readonly dit: Tensors
-  /** Elements of each of PixArt-α's parameters by key: what the new model has. */
-  readonly lengths: ReadonlyMap<string, number>
+  /** Of each of PixArt-α's parameters by key: what the new model has. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>
   /** Standard normal numbers, for what DiT has nothing of: the text's projections and the cross-attentions. */
   readonly random: () => number
 }
 
 /**
- * @returns a tensor for every key of `lengths`
+ * @returns a tensor for every key of `shapes`
  * @throws {RangeError} naming the key that the DiT has not, or in another size
  */
 export const fromDit = (options: FromDitOptions): Map<string, Float32Array<ArrayBuffer>> =>
@@ -33,7 +33,7 @@ export const fromDit = (options: FromDitOptions): Map<string, Float32Array<Array
 export function* fromDitPass({
   config,
   dit,
-  lengths,
+  shapes,
   random,
 }: FromDitOptions): Passing<Map<string, Float32Array<ArrayBuffer>>> {
   const width = config.heads * config.headWidth
@@ -64,17 +64,18 @@ export function* fromDitPass({
   const last = layer('proj_out_1', embedded(0, 1).map(silu), 2 * width)
   computed.set('scale_shift_table', difference(last, Float64Array.from([...shared, ...shared])))
 
-  const valuesOf = (key: string, length: number): Float32Array<ArrayBuffer> => {
+  const valuesOf = (key: string, shape: readonly number[]): Float32Array<ArrayBuffer> => {
+    const length = shape.reduce((a, b) => a * b, 1)
     const known = computed.get(key)
     if (known) return known
     const copied = Object.keys(copies).find((prefix) => key.startsWith(`${prefix}.`))
     if (copied) return has(copies[copied] + key.slice(copied.length), length).slice()
-    if (isNew(key)) return startOf(key, length, random)
+    if (isNew(key)) return startOf(key, shape, random)
     return has(key, length).slice()
   }
   const made = new Map<string, Float32Array<ArrayBuffer>>()
-  for (const [key, length] of lengths) {
-    made.set(key, valuesOf(key, length))
+  for (const [key, shape] of shapes) {
+    made.set(key, valuesOf(key, shape))
     yield
   }
   return made
@@ -84,10 +85,17 @@ export function* fromDitPass({
 const isNew = (key: string): boolean =>
   /\.attn2\.|^caption_projection\.|\.(?:resolution|aspect_ratio)_embedder\./.test(key)
 
-/** Outputs of cross-attention and of the sizes' embeddings are zero; the rest is small and random, without biases. */
-function startOf(key: string, length: number, random: () => number): Float32Array<ArrayBuffer> {
+/**
+ * Outputs of cross-attention and of the sizes' embeddings are zero. The rest is random by Glorot & Bengio, which at the published
+ * width is the deviation of 0.02 that PixArt's own code takes; in a small model that would leave the text too faint to be learned
+ * from, as it passes four such matrices on its way.
+ */
+function startOf(key: string, shape: readonly number[], random: () => number): Float32Array<ArrayBuffer> {
+  const length = shape.reduce((a, b) => a * b, 1)
   const silent = /\.attn2\.to_out\.|_embedder\.linear_2\.|\.bias$/.test(key)
-  return Float32Array.from({ length }, () => (silent ? 0 : 0.02 * random()))
+  const [outputs = 1, inputs = 1] = shape
+  const deviation = silent ? 0 : Math.sqrt(2 / (outputs + inputs))
+  return Float32Array.from({ length }, () => deviation * random())
 }
 
 /** Cosines, then sines, of the timestep. */

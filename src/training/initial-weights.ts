@@ -29,15 +29,14 @@ const fanIn = (shape: readonly number[]): number => shape.slice(1).reduce((a, b)
 
 /**
  * PixArt-α (`initialize_weights` and the tables of PixArt.py) and DiT (of models.py): products by Glorot & Bengio, embeddings of
- * timestep, sizes, class and caption normal with deviation 0.02, tables 1 / √width; cross-attention's output, DiT's modulations and
+ * timestep, sizes and class normal with deviation 0.02 (the caption's too in PixArt.py, which at its width is Glorot's; see from-dit.ts), tables 1 / √width; cross-attention's output, DiT's modulations and
  * the last layer zero. Queries, keys and values are one matrix there, and keys and values in cross-attention.
  */
 function transformerTensor(key: string, shape: readonly number[]): Distribution {
   if (key.endsWith('scale_shift_table')) return normal((shape.at(-1) ?? 1) ** -0.5)
   if (/^proj_out|\.attn2\.to_out\.|\.norm1\.linear\./.test(key)) return zero
   if (key.endsWith('.bias')) return zero
-  if (/^adaln_single\.|^caption_projection\.|timestep_embedder\.|class_embedder\./.test(key))
-    return normal(0.02)
+  if (/^adaln_single\.|timestep_embedder\.|class_embedder\./.test(key)) return normal(0.02)
   const [outputs = 1] = shape
   if (/\.attn1\.to_[qkv]\./.test(key)) return xavier(shape, 3 * outputs)
   if (/\.attn2\.to_[kv]\./.test(key)) return xavier(shape, 2 * outputs)

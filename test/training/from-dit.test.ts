@@ -103,13 +103,11 @@ describe.each(variants)('%s', (variant) => {
       (await component(variant, 'transformer')).config,
     )
     const graph = pixart({ ...config, captionWidth, microConditioned }, 'serve')
-    const lengths = new Map(
-      [...parameterShapes(graph)].map(([key, shape]) => [key, shape.reduce((a, b) => a * b, 1)]),
-    )
+    const shapes = parameterShapes(graph)
     let seed = 1
     const random = (): number => Math.sin((seed += 12.9898)) * Math.SQRT2
-    const made = fromDit({ config, dit: weights, lengths, random })
-    expect(new Set(made.keys())).toEqual(new Set(lengths.keys()))
+    const made = fromDit({ config, dit: weights, shapes, random })
+    expect(new Set(made.keys())).toEqual(new Set(shapes.keys()))
     const output = (timestep: number): Promise<Float32Array> =>
       run(graph, made, config, {
         ...latentFeeds(variant, config),
@@ -133,8 +131,8 @@ describe.each(variants)('%s', (variant) => {
 
 test('a DiT without one of the tensors, or with one of another size, is refused by its key', async () => {
   const { config, weights } = await openDit('tiny-512')
-  const lengths = new Map([['transformer_blocks.0.attn1.to_q.weight', 32 * 32]])
-  const make = (dit: Tensors) => () => fromDit({ config, dit, lengths, random: () => 0 })
+  const shapes = new Map([['transformer_blocks.0.attn1.to_q.weight', [32, 32]]])
+  const make = (dit: Tensors) => () => fromDit({ config, dit, shapes, random: () => 0 })
   const without = (key: string): Tensors => new Map([...weights].filter(([name]) => name !== key))
   expect(make(weights)).not.toThrow()
   expect(make(without('proj_out_1.bias'))).toThrow(

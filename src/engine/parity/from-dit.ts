@@ -26,11 +26,9 @@ export async function compareFromDit(
   const { captionWidth, microConditioned } = readPixArtConfig(transformer.config)
   const config = { ...ditConfig, captionWidth, microConditioned }
   const graph = pixart(config, 'train')
-  const lengths = new Map(
-    [...parameterShapes(graph)].map(([key, shape]) => [key, shape.reduce((a, b) => a * b, 1)]),
-  )
+  const shapes = parameterShapes(graph)
   const normal = normals()
-  const weights = fromDit({ config: ditConfig, dit: await readWeights(dit), lengths, random: normal })
+  const weights = fromDit({ config: ditConfig, dit: await readWeights(dit), shapes, random: normal })
 
   const latents = new LatentBatch(config, run.shape('latents'))
   const { rows } = latents

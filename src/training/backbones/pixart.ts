@@ -25,7 +25,6 @@ import { isLoraKey, loraShapes, planLora, startLora, withLora, type Adapter } fr
 import {
   frozenOf,
   inOrder,
-  lengthsOf,
   readAll,
   trainedTensors,
   type Backbone,
@@ -122,7 +121,7 @@ async function startOf(
   }
   const dit = readDitConfig(current.config)
   requireSameShape(config, dit)
-  const options = { config: dit, dit: await readDit(dit, current), lengths: lengthsOf(shapes) }
+  const options = { config: dit, dit: await readDit(dit, current), shapes }
   return inPieces(fromDitPass({ ...options, random: normalNumbers(`${seed}/from-dit`) }))
 }
 
