@@ -153,6 +153,7 @@ async function openData(
     tokenizer,
     process: diffusionProcess({
       trainTimesteps: 1000,
+      predictionType: 'epsilon',
       betaSchedule: 'linear',
       betaStart: 1e-4,
       betaEnd: 0.02,

@@ -56,6 +56,7 @@ export const trainingLora: Benchmark<Options> = {
     const config = readPixArtConfig(transformer)
     const process = diffusionProcess({
       trainTimesteps: 1000,
+      predictionType: 'epsilon',
       betaSchedule: 'linear',
       betaStart: 1e-4,
       betaEnd: 0.02,

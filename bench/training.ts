@@ -51,6 +51,7 @@ export const training: Benchmark<Options> = {
     const config = readPixArtConfig(transformerConfig({ heads, headWidth, blocks, captionWidth }))
     const process = diffusionProcess({
       trainTimesteps: 1000,
+      predictionType: 'epsilon',
       betaSchedule: 'linear',
       betaStart: 1e-4,
       betaEnd: 0.02,

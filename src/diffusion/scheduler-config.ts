@@ -1,9 +1,15 @@
 /** A checkpoint's scheduler_config.json → a typed value, or an error for whatever our solvers would not reproduce. */
 import type { SchedulerName } from './solvers.ts'
 
+/**
+ * What the model's output is, by diffusers' names: the noise ε, or Salimans & Ho's velocity √ᾱₜ ε − √(1 − ᾱₜ) x₀ (2022, arXiv 2202.00512).
+ */
+export type PredictionType = 'epsilon' | 'v_prediction'
+
 export interface SchedulerConfig {
   /** The solver that the checkpoint asks for. */
   readonly scheduler: SchedulerName
+  readonly predictionType: PredictionType
   readonly trainTimesteps: number
   readonly betaSchedule: 'linear' | 'scaled_linear'
   readonly betaStart: number
@@ -34,7 +40,7 @@ const only = (value: unknown): Constraint => ({ absent: value, allowed: [value] 
 const common: Readonly<Record<string, Constraint>> = {
   trained_betas: { absent: null, allowed: [null] },
   rescale_betas_zero_snr: only(false),
-  prediction_type: only('epsilon'),
+  prediction_type: { absent: 'epsilon', allowed: ['epsilon', 'v_prediction'] },
 }
 
 const multistep: Readonly<Record<string, Constraint>> = {
@@ -118,6 +124,7 @@ export function parseSchedulerConfig(json: unknown): SchedulerConfig {
   const isLcm = className === 'LCMScheduler'
   return {
     scheduler: schedulerOf(className, values.get('use_karras_sigmas') === true),
+    predictionType: values.get('prediction_type') === 'v_prediction' ? 'v_prediction' : 'epsilon',
     trainTimesteps: count('num_train_timesteps', 1000, 2),
     betaSchedule,
     betaStart: beta('beta_start', isLcm ? 0.00085 : 0.0001),

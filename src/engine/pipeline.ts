@@ -6,6 +6,7 @@
 import { nearestBucket, type Bucket } from '../diffusion/buckets.ts'
 import { estimateClean, halveLatents } from '../diffusion/clean-estimate.ts'
 import { guide, takeNoisePrediction } from '../diffusion/guidance.ts'
+import { toNoisePrediction } from '../diffusion/prediction.ts'
 import { gridCoordinates, unpatchify, type LatentLayout } from '../diffusion/patches.ts'
 import { toPixels } from '../diffusion/pixels.ts'
 import { createSolver, type Solver } from '../diffusion/solvers.ts'
@@ -193,8 +194,9 @@ export class Pipeline {
       const [first, second] = batch.outputsOf(index)
       if (second) guide(second, first, guidanceScale, batch.predictionLayout, prediction)
       else takeNoisePrediction(first, batch.predictionLayout, prediction)
+      const input = batch.inputOf(index)
+      toNoisePrediction(this.model.schedulerConfig.predictionType, solver, step, input, prediction)
       if (denoising.cleanEstimate) {
-        const input = batch.inputOf(index)
         estimateClean(
           this.model.schedule,
           solver.timesteps[step]!,

@@ -2,10 +2,11 @@
  * The forward process and its posterior as training sees them: tables over the timesteps, in double precision until they are
  * rounded once, as in the IDDPM code that PixArt-α was trained with (where serving follows diffusers, in single precision).
  */
-import type { SchedulerConfig } from '../diffusion/scheduler-config.ts'
+import type { PredictionType, SchedulerConfig } from '../diffusion/scheduler-config.ts'
 
 /** Ho et al. 2020 (arXiv 2006.11239), equations 4 to 7; Nichol & Dhariwal 2021 (arXiv 2102.09672), section 3.1. */
 export interface DiffusionProcess {
+  readonly predictionType: PredictionType
   readonly timesteps: number
   /** √ᾱₜ and √(1 − ᾱₜ): xₜ = √ᾱₜ x₀ + √(1 − ᾱₜ) ε. */
   readonly signal: Float64Array // (timesteps)
@@ -24,14 +25,18 @@ export interface DiffusionProcess {
   readonly signalToNoise: Float64Array // (timesteps)
 }
 
-type BetaSettings = Pick<SchedulerConfig, 'trainTimesteps' | 'betaSchedule' | 'betaStart' | 'betaEnd'>
+type ProcessSettings = Pick<
+  SchedulerConfig,
+  'predictionType' | 'trainTimesteps' | 'betaSchedule' | 'betaStart' | 'betaEnd'
+>
 
 export function diffusionProcess({
+  predictionType,
   trainTimesteps,
   betaSchedule,
   betaStart,
   betaEnd,
-}: BetaSettings): DiffusionProcess {
+}: ProcessSettings): DiffusionProcess {
   const between = (from: number, to: number, t: number): number =>
     from + ((to - from) * t) / (trainTimesteps - 1)
   const beta = Float64Array.from({ length: trainTimesteps }, (_, t) =>
@@ -46,6 +51,7 @@ export function diffusionProcess({
     beta.map((rate, t) => f(rate, cumulative[t] ?? 1, before[t] ?? 1))
   const posteriorVariance = table((rate, now, earlier) => (rate * (1 - earlier)) / (1 - now)) // β̃
   return {
+    predictionType,
     timesteps: trainTimesteps,
     signal: cumulative.map(Math.sqrt),
     noise: cumulative.map((now) => Math.sqrt(1 - now)),

@@ -30,19 +30,22 @@ import {
 import type { DiffusionProcess } from './diffusion-process.ts'
 
 export type NoiseLossKind =
-  /** Squared error of the noise and variational bound of the learned variance (Nichol & Dhariwal 2021, unscaled): the paper's. */
+  /** Squared error of what is predicted and variational bound of the learned variance (Nichol & Dhariwal 2021, unscaled): the paper's. */
   | 'variational'
-  /** Squared error of the noise alone; a learned variance is left as it is. */
+  /** Squared error of what is predicted alone; a learned variance is left as it is. */
   | 'mse'
 
 export interface NoiseLossOptions {
   readonly kind: NoiseLossKind
-  /** γ of min-SNR weighting (Hang et al. 2023, arXiv 2303.09556): the squared error counts min(SNR, γ) / SNR. */
+  /**
+   * γ of min-SNR weighting (Hang et al. 2023, arXiv 2303.09556): the squared error counts min(SNR, γ) / SNR where the noise is
+   * predicted, and min(SNR, γ) / (SNR + 1) where the velocity is.
+   */
   readonly minSnr?: number | undefined
 }
 
 export interface NoisePrediction {
-  /** The noise prediction, followed by the variance's interpolation when it is learned. */
+  /** The noise or the velocity as the model has it, followed by the variance's interpolation when it is learned. */
   readonly output: Value // (R, N, P | 2·P)
   readonly noise: Value // (R, N, P)
   readonly clean: Value // (R, N, P)
@@ -70,7 +73,10 @@ export function noiseLoss(
   const { output, noise, clean, noised, timestep } = prediction
   const learned = output.shape.at(-1) !== noise.shape.at(-1)
   const [predicted = output, interpolation] = learned ? Split(output, { axis: -1, num_outputs: 2 }) : [output]
-  const mistake = Sub(predicted, noise) // (R, N, P)
+  const at = (table: Float64Array): Value => Unsqueeze(atTimestep(table, timestep), [1, 2]) // (R, 1, 1)
+  const isVelocity = process.predictionType === 'v_prediction'
+  const target = isVelocity ? Sub(Mul(noise, at(process.signal)), Mul(clean, at(process.noise))) : noise
+  const mistake = Sub(predicted, target) // (R, N, P)
   const mse = perRow(Mul(mistake, mistake)) // (R)
   const weighted =
     minSnr === undefined
@@ -78,7 +84,7 @@ export function noiseLoss(
       : Mul(
           mse,
           atTimestep(
-            process.signalToNoise.map((snr) => Math.min(snr, minSnr) / snr),
+            process.signalToNoise.map((snr) => Math.min(snr, minSnr) / (isVelocity ? snr + 1 : snr)),
             timestep,
           ),
         )
@@ -91,8 +97,11 @@ export function noiseLoss(
     detached.add(same)
     return same
   }
+  const predictedNoise = isVelocity
+    ? Add(Mul(predicted, at(process.signal)), Mul(noised, at(process.noise)))
+    : predicted
   const bound = variationalBound(
-    { clean, noised, predicted: detach(predicted), interpolation, timestep },
+    { clean, noised, predicted: detach(predictedNoise), interpolation, timestep },
     process,
     detach,
   )

@@ -7,6 +7,7 @@
  */
 import type { Bucket } from '../diffusion/buckets.ts'
 import { guide, takeNoisePrediction } from '../diffusion/guidance.ts'
+import { toNoisePrediction } from '../diffusion/prediction.ts'
 import { TorchGenerator } from '../diffusion/noise.ts'
 import { gridCoordinates, patchify, unpatchify, type LatentLayout } from '../diffusion/patches.ts'
 import type { SchedulerConfig } from '../diffusion/scheduler-config.ts'
@@ -112,6 +113,7 @@ export async function* denoise(
     const first = output!.data.subarray(0, numbers)
     if (R === 2) guide(output!.data.subarray(numbers), first, guidanceScale, predictionLayout, prediction)
     else takeNoisePrediction(first, predictionLayout, prediction)
+    toNoisePrediction(scheduler.predictionType, solver, step, tokens, prediction)
     if (solver.drawsNoise(step)) {
       generator.fillNormal(drawn)
       patchify(drawn, layout, history.noise)

@@ -8,6 +8,7 @@ describe('a scheduler config', () => {
   test('has the defaults of the diffusers class that it names', () => {
     expect(parseSchedulerConfig(dpm)).toEqual({
       scheduler: 'dpm++_2m',
+      predictionType: 'epsilon',
       trainTimesteps: 1000,
       betaSchedule: 'linear',
       betaStart: 0.0001,
@@ -17,6 +18,9 @@ describe('a scheduler config', () => {
       originalInferenceSteps: 50,
       timestepScaling: 10,
     })
+    expect(parseSchedulerConfig({ ...dpm, prediction_type: 'v_prediction' }).predictionType).toBe(
+      'v_prediction',
+    )
     expect(parseSchedulerConfig({ _class_name: 'LCMScheduler' })).toMatchObject({
       betaStart: 0.00085,
       betaEnd: 0.012,
@@ -33,7 +37,10 @@ describe('a scheduler config', () => {
   })
 
   test.each([
-    [{ ...dpm, prediction_type: 'v_prediction' }, 'prediction_type: expected "epsilon", got "v_prediction"'],
+    [
+      { ...dpm, prediction_type: 'sample' },
+      'prediction_type: expected "epsilon" or "v_prediction", got "sample"',
+    ],
     [{ ...dpm, thresholding: true }, 'thresholding: expected false, got true'],
     [{ ...dpm, solver_order: 3 }, 'solver_order: expected 2, got 3'],
     [

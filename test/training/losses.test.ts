@@ -2,11 +2,18 @@ import { expect, test } from 'vitest'
 import { float32, Session, type Tensor } from '../../src/engine/session.ts'
 import { gradients, lossSeed } from '../../src/graph/gradient/gradients.ts'
 import { graph, input } from '../../src/graph/ir.ts'
-import { addNoise, diffusionProcess } from '../../src/training/diffusion-process.ts'
+import { addNoise, diffusionProcess, type DiffusionProcess } from '../../src/training/diffusion-process.ts'
 import { noiseLoss, type NoiseLossOptions } from '../../src/training/losses.ts'
 
-const settings = { trainTimesteps: 1000, betaSchedule: 'linear', betaStart: 1e-4, betaEnd: 0.02 } as const
+const settings = {
+  predictionType: 'epsilon',
+  trainTimesteps: 1000,
+  betaSchedule: 'linear',
+  betaStart: 1e-4,
+  betaEnd: 0.02,
+} as const
 const process = diffusionProcess(settings)
+const velocityProcess = diffusionProcess({ ...settings, predictionType: 'v_prediction' })
 
 const [rows, tokens, numbers] = [3, 2, 4]
 const timesteps = [0, 300, 999]
@@ -17,7 +24,10 @@ const noise = wave(rows * tokens * numbers, 1.3)
 const output = wave(rows * tokens * 2 * numbers, 0.9).map((value) => 0.8 * value + 0.1)
 
 /** Loss, terms and the loss's gradient of the output. */
-async function evaluate(options: NoiseLossOptions): Promise<Record<string, Float32Array>> {
+async function evaluate(
+  options: NoiseLossOptions,
+  { of = process, outputs: given = output }: { of?: DiffusionProcess; outputs?: Float32Array } = {},
+): Promise<Record<string, Float32Array>> {
   const whole = (name: string, width: number) => input(name, 'float32', [rows, tokens, width])
   const inputs = [
     whole('output', 2 * numbers),
@@ -29,7 +39,7 @@ async function evaluate(options: NoiseLossOptions): Promise<Record<string, Float
   const [predicted, itsNoise, itsClean, noised] = inputs
   const { loss, mse, bound, detached } = noiseLoss(
     { output: predicted, noise: itsNoise, clean: itsClean, noised, timestep },
-    process,
+    of,
     options,
   )
   const [gradient] = gradients([lossSeed(loss)], [predicted], { detached })
@@ -47,7 +57,7 @@ async function evaluate(options: NoiseLossOptions): Promise<Record<string, Float
   const tensor = (data: Float32Array): Tensor => float32(data, rows, tokens, data.length / rows / tokens)
   // What a loss does not depend on is still among the inputs.
   const results = await session.run({
-    output: tensor(output),
+    output: tensor(given),
     noise: tensor(noise),
     clean: tensor(clean),
     noised: tensor(noisedData),
@@ -115,4 +125,50 @@ test('the posterior of the process is that of Ho et al., equations 6 and 7', () 
   expect(Math.exp(process.leastLogVariance[t]!)).toBeCloseTo(((1 - before) / (1 - now)) * beta, 12)
   expect(process.leastLogVariance[0]).toBe(process.leastLogVariance[1])
   expect(Math.exp(process.mostLogVariance[t]!)).toBeCloseTo(beta, 12)
+})
+
+/** The velocity that says of the noised latents that their noise is `its`, beside an interpolation of the variance. */
+function velocities(its: Float32Array): Float32Array {
+  const values = output.slice()
+  for (let i = 0; i < its.length; i++) {
+    const t = timesteps[Math.floor(i / (tokens * numbers))]!
+    const [alpha, beta] = [process.signal[t]!, process.noise[t]!]
+    const noised = alpha * clean[i]! + beta * noise[i]!
+    values[Math.floor(i / numbers) * 2 * numbers + (i % numbers)] = (its[i]! - beta * noised) / alpha
+  }
+  return values
+}
+
+test('of a velocity the squared error is the velocity’s, and weighed by min-SNR it is that of the clean latents', async () => {
+  const right = await evaluate({ kind: 'mse' }, { of: velocityProcess, outputs: velocities(noise) })
+  expect(right.loss![0]).toBeLessThan(1e-12)
+  const { mse } = await evaluate({ kind: 'mse' }, { of: velocityProcess })
+  const apart = velocities(noise)
+  for (const [row] of timesteps.entries()) {
+    let sum = 0
+    for (let i = row * tokens * numbers; i < (row + 1) * tokens * numbers; i++) {
+      const at = Math.floor(i / numbers) * 2 * numbers + (i % numbers)
+      sum += (output[at]! - apart[at]!) ** 2
+    }
+    expect(mse![row]).toBeCloseTo(sum / (tokens * numbers), 5)
+  }
+  // x₀ = α x − β v: an error of v is β times that of x₀, so that min(SNR, γ) times the latter is the weighed one.
+  const weighed = await evaluate({ kind: 'mse', minSnr: 5 }, { of: velocityProcess })
+  const expected = timesteps.map((t, row) => {
+    const { signalToNoise: snr, noise: beta } = process
+    return Math.min(snr[t]!, 5) * beta[t]! ** 2 * mse![row]!
+  })
+  expect(weighed.loss![0]).toBeCloseTo(mean(expected), 5)
+})
+
+test('the bound is the same whether the noise or the velocity is predicted', async () => {
+  const offNoise = noise.map((value, i) => value + 0.1 * Math.sin(i))
+  const asNoise = output.slice()
+  for (let i = 0; i < offNoise.length; i++)
+    asNoise[Math.floor(i / numbers) * 2 * numbers + (i % numbers)] = offNoise[i]!
+  const [told, derived] = [
+    await evaluate({ kind: 'variational' }, { outputs: asNoise }),
+    await evaluate({ kind: 'variational' }, { of: velocityProcess, outputs: velocities(offNoise) }),
+  ]
+  for (const [row] of timesteps.entries()) expect(derived.bound![row]! / told.bound![row]!).toBeCloseTo(1, 2)
 })

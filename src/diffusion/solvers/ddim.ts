@@ -12,7 +12,7 @@ import type { Solver } from './solver.ts'
  * @throws {SolverError} when a timestep would fall outside the schedule
  */
 export function createDdim(
-  { alphasCumprod, trainTimesteps }: NoiseSchedule,
+  { alphasCumprod, trainTimesteps, sigmas }: NoiseSchedule,
   steps: number,
   { setAlphaToOne, stepsOffset }: { readonly setAlphaToOne: boolean; readonly stepsOffset: number },
 ): Solver {
@@ -32,6 +32,7 @@ export function createDdim(
   return {
     steps,
     timesteps: Float32Array.from(timesteps),
+    sigmas: Float64Array.from(timesteps, (timestep) => sigmas[timestep]!),
     initialNoiseScale: 1,
     createHistory: emptyHistory,
     drawsNoise: neverDrawsNoise,

@@ -72,6 +72,7 @@ export function createMultistepDpmSolver({ timesteps, sigmas }: Path): Solver {
   return {
     steps,
     timesteps: Float32Array.from(timesteps),
+    sigmas: Float64Array.from(sigmas),
     initialNoiseScale: 1,
     createHistory: (length) => ({ denoised: new Float32Array(length), noise: new Float32Array(0) }),
     drawsNoise: neverDrawsNoise,

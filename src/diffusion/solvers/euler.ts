@@ -15,6 +15,7 @@ export function createEuler({ trainTimesteps, sigmas }: NoiseSchedule, steps: nu
   return {
     steps,
     timesteps,
+    sigmas: Float64Array.from(levels),
     initialNoiseScale: levels[0]!,
     createHistory: emptyHistory,
     drawsNoise: neverDrawsNoise,

@@ -21,7 +21,7 @@ const sigmaData = 0.5
  * @throws {SolverError} when more steps are asked for than the teacher's solver had
  */
 export function createLcm(
-  { alphasCumprod, trainTimesteps }: NoiseSchedule,
+  { alphasCumprod, trainTimesteps, sigmas }: NoiseSchedule,
   steps: number,
   { originalInferenceSteps, timestepScaling }: LcmSettings,
 ): Solver {
@@ -49,6 +49,7 @@ export function createLcm(
   return {
     steps,
     timesteps: Float32Array.from(timesteps),
+    sigmas: Float64Array.from(timesteps, (timestep) => sigmas[timestep]!),
     initialNoiseScale: 1,
     createHistory: (length) => ({ denoised: new Float32Array(0), noise: new Float32Array(length) }),
     drawsNoise,

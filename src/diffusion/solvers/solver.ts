@@ -16,6 +16,8 @@ export interface Solver {
   readonly steps: number
   /** What the model is told at each step; whole numbers except for Euler. */
   readonly timesteps: Float32Array // (steps)
+  /** √((1 − ᾱ) / ᾱ) of what the model is fed at each step. */
+  readonly sigmas: Float64Array // (steps)
   /** Standard normal noise times this is where the first step starts. */
   readonly initialNoiseScale: number
   readonly createHistory: (length: number) => SolverHistory
