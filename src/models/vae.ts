@@ -61,9 +61,12 @@ export const vaeDownsampling = ({ channels }: VaeConfig): number => 2 ** (channe
 /** Of every normalisation. */
 export const epsilon = 1e-6
 
-/** image float32 (B, 3, 8·h, 8·w) in −1 … 1 → mean and logvar (B, 4, h, w) of the code, not yet scaled. */
-export function vaeEncoder(config: VaeConfig, lowering: LoweringName): Graph {
-  const side = (name: string): Dimension => multiply(symbol(name), vaeDownsampling(config))
+/**
+ * image float32 (B, 3, 8·h, 8·w) in −1 … 1 → mean and logvar (B, 4, h, w) of the code, not yet scaled.
+ * @param multiple what the sides of the code are multiples of: with 2 they are 2·h and 2·w
+ */
+export function vaeEncoder(config: VaeConfig, lowering: LoweringName, multiple = 1): Graph {
+  const side = (name: string): Dimension => multiply(symbol(name), multiple * vaeDownsampling(config))
   const image = input('image', 'float32', [symbol('B'), config.imageChannels, side('h'), side('w')])
   const { layersPerBlock, channels, latentChannels } = config
   const layers = new Layers(config, lowerings[lowering])

@@ -1497,6 +1497,12 @@ export interface components {
             loss?: components["schemas"]["FineTuningLossRequest"] | null;
             /** @description Of a `vae` stage. */
             kl_weight?: number | null;
+            /**
+             * @description Of a `vae` stage: how much the latents at half their size must decode to the picture at half its size. A diffusion learns
+             *     such latents in fewer steps.
+             * @default 0
+             */
+            equivariance_weight?: number | null;
             filter?: components["schemas"]["FineTuningFilter"] | null;
             train?: components["schemas"]["FineTuningTrainRequest"] | null;
         };
@@ -1588,6 +1594,7 @@ export interface components {
                 min_snr: number | null;
             };
             kl_weight: number;
+            equivariance_weight: number;
             filter: components["schemas"]["FineTuningFilter"];
             train: {
                 text_encoder: boolean;

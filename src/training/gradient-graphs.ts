@@ -11,7 +11,7 @@ import { Add, Exp, Mul } from '../graph/ops.ts'
 import { pixart, type PixArtConfig } from '../models/pixart.ts'
 import { vaeDecoder, vaeEncoder, type VaeConfig } from '../models/vae.ts'
 import type { DiffusionProcess } from './diffusion-process.ts'
-import { noiseLoss, vaeLoss, type NoiseLossOptions } from './losses.ts'
+import { halved, noiseLoss, vaeLoss, type NoiseLossOptions, type VaeWeights } from './losses.ts'
 
 /** Which parameters are trained, by key. */
 export type Trainable = (key: string) => boolean
@@ -61,21 +61,31 @@ export function noiseLossOf(model: Graph, process: DiffusionProcess, options: No
 }
 
 /**
- * The autoencoder's. Inputs: image (B, 3, 8·h, 8·w) in −1 … 1 and noise (B, C, h, w), which samples the code. Terms: loss, mse and
- * kl, each ().
+ * The autoencoder's. Inputs: image (B, 3, 8·h, 8·w) in −1 … 1 and noise (B, C, h, w), which samples the code. Terms: loss, mse,
+ * kl and, where it has a weight, equivariance, each ().
  */
-export function vaeLossOf(config: VaeConfig, klWeight: number): LossGraph {
-  const encoder = vaeEncoder(config, 'train')
+export function vaeLossOf(config: VaeConfig, weights: VaeWeights): LossGraph {
+  const isHalved = weights.equivarianceWeight > 0
+  const encoder = vaeEncoder(config, 'train', isHalved ? 2 : 1)
   const image = named(encoder, 'image')
   const [mean, logvar] = [outputOf(encoder, 'mean'), outputOf(encoder, 'logvar')]
   const noise = input('noise', 'float32', mean.shape)
   const latents = Add(mean, Mul(Exp(Mul(logvar, scalar(0.5))), noise)) // (B, C, h, w)
-  const { image: decoded } = inline(vaeDecoder(config, 'train'), { latents })
-  if (decoded === undefined) throw new TypeError('the decoder has no output')
+  const decoder = vaeDecoder(config, 'train')
+  const decode = (code: Value): Value => {
+    const { image: decoded } = inline(decoder, { latents: code })
+    if (decoded === undefined) throw new TypeError('the decoder has no output')
+    return decoded
+  }
+  const decodedHalf = isHalved ? decode(halved(latents)) : undefined
+  const { equivariance, ...terms } = vaeLoss(
+    { decoded: decode(latents), image, mean, logvar, decodedHalf },
+    weights,
+  )
   return {
     name: 'vae',
     inputs: [image, noise],
-    terms: { ...vaeLoss({ decoded, image, mean, logvar }, klWeight) },
+    terms: { ...terms, ...(equivariance ? { equivariance } : {}) },
   }
 }
 
@@ -101,8 +111,8 @@ export const transformerStep = (
 /** Inputs and outputs as `vaeLossOf`, and the gradients. */
 export const vaeStep = (
   config: VaeConfig,
-  { klWeight, ...wanted }: { readonly klWeight: number } & GradientsWanted,
-): Graph => stepOf(vaeLossOf(config, klWeight), wanted)
+  { klWeight, equivarianceWeight, ...wanted }: VaeWeights & GradientsWanted,
+): Graph => stepOf(vaeLossOf(config, { klWeight, equivarianceWeight }), wanted)
 
 /** The graph of a loss and its terms together with the loss's gradients of the parameters that are trained. */
 export function withGradients(

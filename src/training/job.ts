@@ -66,6 +66,8 @@ export interface TrainingStage {
   readonly loss: NoiseLossOptions
   /** Of the `vae` stage. */
   readonly klWeight: number
+  /** Of the `vae` stage: how much latents at half their size must decode to pictures at half theirs. */
+  readonly equivarianceWeight: number
   /** Pictures of a lower score, or of none when this is given, are left out. */
   readonly minAestheticScore?: number | undefined
   /** What the transformer is told of a picture: `class` trains a DiT on labels, `none` leaves text out. */

@@ -3,12 +3,13 @@
  *
  * Shapes: R rows, N tokens, P numbers a token (channels · patch area); B pictures, C latent channels.
  */
-import { constant, scalar, type Shape, type Value } from '../graph/ir.ts'
+import { constant, knownAxis, scalar, type Shape, type Value } from '../graph/ir.ts'
 import {
   Abs,
   Add,
   Cast,
   Clip,
+  Conv,
   Div,
   Equal,
   Exp,
@@ -199,12 +200,21 @@ function exactTanh(x: Value, detach: Detach): Value {
 const atTimestep = (table: Float64Array, timestep: Value): Value =>
   Gather(constant('float32', [table.length], table), Cast(timestep, 'int64'))
 
+export interface VaeWeights {
+  /** Of the divergence. */
+  readonly klWeight: number
+  /** Of the equivariance's error; 0 leaves it out. */
+  readonly equivarianceWeight: number
+}
+
 export interface VaeTerms {
   /** Pictures, decoded and as they should be. */
   readonly decoded: Value // (B, 3, H, W)
   readonly image: Value // (B, 3, H, W)
   readonly mean: Value // (B, C, h, w)
   readonly logvar: Value // (B, C, h, w)
+  /** What is decoded of the latents at half their size. */
+  readonly decodedHalf?: Value | undefined // (B, 3, H / 2, W / 2)
 }
 
 export interface VaeLoss {
@@ -212,15 +222,38 @@ export interface VaeLoss {
   readonly mse: Value // ()
   /** The mean over pictures of the divergence from the normal distribution, summed over latents (Kingma & Welling 2014). */
   readonly kl: Value // ()
+  /** Squared error of the picture at half its size (Kouzelis et al. 2025, arXiv 2502.09509); undefined when it is left out. */
+  readonly equivariance: Value | undefined // ()
 }
 
-/** Reconstruction plus `klWeight` times the divergence. */
-export function vaeLoss({ decoded, image, mean: code, logvar }: VaeTerms, klWeight: number): VaeLoss {
-  const mistake = Sub(decoded, image)
-  const mse = mean(Mul(mistake, mistake))
+/**
+ * Reconstruction plus the weighted divergence, and that latents at half their size should decode to the picture at half its size:
+ * then coarse latents are coarse pictures, which a diffusion learns in fewer steps.
+ */
+export function vaeLoss(
+  { decoded, image, mean: code, logvar, decodedHalf }: VaeTerms,
+  { klWeight, equivarianceWeight }: VaeWeights,
+): VaeLoss {
+  const mse = meanSquare(Sub(decoded, image))
   const terms = Sub(Sub(Add(Mul(code, code), Exp(logvar)), scalar(1)), logvar)
   const kl = mean(Mul(ReduceSum(terms, [1, 2, 3], { keepdims: 0 }), scalar(0.5)))
-  return { loss: Add(mse, Mul(kl, scalar(klWeight))), mse, kl }
+  const both = Add(mse, Mul(kl, scalar(klWeight)))
+  if (decodedHalf === undefined) return { loss: both, mse, kl, equivariance: undefined }
+  const equivariance = meanSquare(Sub(decodedHalf, halved(image)))
+  return { loss: Add(both, Mul(equivariance, scalar(equivarianceWeight))), mse, kl, equivariance }
+}
+
+const meanSquare = (x: Value): Value => mean(Mul(x, x))
+
+/** (B, C, H, W) → (B, C, H / 2, W / 2), each value the mean of four. */
+export function halved(x: Value): Value {
+  const channels = knownAxis(x, 1)
+  const kernel = new Float32Array(channels * channels * 4)
+  for (let c = 0; c < channels; c++) kernel.fill(0.25, c * (channels + 1) * 4, (c * (channels + 1) + 1) * 4)
+  return Conv(x, constant('float32', [channels, channels, 2, 2], kernel), undefined, {
+    strides: [2, 2],
+    pads: [0, 0, 0, 0],
+  })
 }
 
 const axesOf = (shape: Shape, from: number): number[] =>

@@ -87,6 +87,7 @@ export function completeStage(
     captionDropout: wishes.captionDropout ?? defaultCaptionDropout,
     loss: wishes.loss ?? { kind: 'variational' },
     klWeight: wishes.klWeight ?? defaultKlWeight,
+    equivarianceWeight: wishes.equivarianceWeight ?? 0,
     minAestheticScore: wishes.minAestheticScore,
     condition: wishes.condition ?? 'text',
     trainTextEncoder: wishes.trainTextEncoder ?? false,

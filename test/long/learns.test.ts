@@ -135,6 +135,7 @@ const stage: TrainingStage = {
   captionDropout: 0.1,
   loss: { kind: 'variational' },
   klWeight: 1e-6,
+  equivarianceWeight: 0,
   condition: 'text',
   trainTextEncoder: false,
   recompute: 'none',

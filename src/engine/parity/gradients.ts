@@ -63,10 +63,10 @@ async function compareTextEncoder(
 }
 
 /** As the reference has it. */
-const klWeight = 1e-3
+const weights = { klWeight: 1e-3, equivarianceWeight: 0 }
 
 async function compareVae(run: References, component: Component, options: SessionOptions): Promise<void> {
-  const training = await openTrainingRuns(vaeStep(readVaeConfig(component.config), { klWeight }), options)
+  const training = await openTrainingRuns(vaeStep(readVaeConfig(component.config), weights), options)
   const outputs = await training.run(await readWeights(component), {
     image: await whole(run, 'vae.image'),
     noise: await whole(run, 'vae.noise'),

@@ -129,6 +129,7 @@ const describeStage = (stage: JobParameters['stages'][number]): SchemaFineTuning
   caption_dropout: stage.captionDropout,
   loss: { kind: stage.loss.kind, min_snr: stage.loss.minSnr ?? null },
   kl_weight: stage.klWeight,
+  equivariance_weight: stage.equivarianceWeight,
   filter: { min_aesthetic_score: stage.minAestheticScore ?? null },
   train: {
     text_encoder: stage.trainTextEncoder,

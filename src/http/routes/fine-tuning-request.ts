@@ -96,6 +96,7 @@ function readStage(stage: SchemaFineTuningStageRequest): JobSpecification['stage
     captionDropout: stage.caption_dropout ?? undefined,
     loss: loss ? { kind: loss.kind ?? 'variational', minSnr: loss.min_snr ?? undefined } : undefined,
     klWeight: stage.kl_weight ?? undefined,
+    equivarianceWeight: stage.equivariance_weight ?? undefined,
     minAestheticScore: stage.filter?.min_aesthetic_score ?? undefined,
     condition: train?.condition ?? undefined,
     trainTextEncoder: train?.text_encoder ?? undefined,

@@ -25,7 +25,7 @@ export function vaeBackbone(options: BackboneOptions): Backbone {
   const { job, stage, parts } = options
   const component = parts.components.vae
   const config = readVaeConfig(component.config)
-  const loss = vaeLossOf(config, stage.klWeight)
+  const loss = vaeLossOf(config, stage)
   const trained = trainedTensors('vae', evaluationOf(loss))
   const scaling = stage.precision === 'float16' ? 'loss_scale' : 'unscaled'
   const precise = { isMaster: () => true }

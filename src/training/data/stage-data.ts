@@ -79,7 +79,8 @@ export class StageData {
     if (!stage)
       throw new RangeError(`stageIndex: expected one of ${job.stages.length} stages, got ${stageIndex}`)
     const items = await Array.fromAsync(readManifest(job.manifest))
-    const grid = stage.kind === 'vae' ? layout.latentScale : layout.latentScale * layout.patchSize
+    const vaeGrid = stage.equivarianceWeight > 0 ? 2 : 1
+    const grid = layout.latentScale * (stage.kind === 'vae' ? vaeGrid : layout.patchSize)
     const selection = selectPictures(items, job, stageIndex, grid)
     const latents = new LatentCache({
       folder: job.cacheDir,

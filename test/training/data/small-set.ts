@@ -32,6 +32,7 @@ export const stage: TrainingStage = {
   captionDropout: 0.1,
   loss: { kind: 'mse' },
   klWeight: 1e-6,
+  equivarianceWeight: 0,
   condition: 'text',
   trainTextEncoder: false,
   recompute: 'none',
