@@ -45,6 +45,9 @@ const textEncoder = {
   vocab_size: vocabularySize,
 }
 
+/** Of the noise a small model learns little of what a text says: at high noise levels the picture hardly counts in its error. */
+const scheduler = { prediction_type: 'v_prediction' }
+
 const levels = [16, 16, 48, 96]
 
 /** Few channels where there are many pixels: most of the cost is there. */
@@ -72,7 +75,7 @@ export async function writeInitialModel(
   const tokenizer = await mkdtemp(join(tmpdir(), 'atelier-tokenizer-'))
   try {
     await writeTokenizer(tokenizer, makePieces(captions, vocabularySize))
-    await writeSyntheticCheckpoint(folder, { seed, tokenizer, transformer, textEncoder, vae })
+    await writeSyntheticCheckpoint(folder, { seed, tokenizer, transformer, textEncoder, vae, scheduler })
   } finally {
     await rm(tokenizer, { recursive: true })
   }

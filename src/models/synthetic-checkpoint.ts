@@ -20,6 +20,8 @@ export interface SyntheticCheckpoint {
   readonly transformer: ConfigFields
   readonly textEncoder: ConfigFields
   readonly vae: ConfigFields
+  /** What scheduler_config.json shall hold beside what is published with PixArt-α, or instead of it. */
+  readonly scheduler?: ConfigFields
   /** A folder with `spiece.model` or `tokenizer.json`, which is copied. */
   readonly tokenizer: string
   /** Decides every weight; a tensor's values depend on nothing but this, its component and its key. */
@@ -63,7 +65,7 @@ export async function writeSyntheticCheckpoint(
   checkpoint: SyntheticCheckpoint,
   { onFile, signal }: WriteOptions = {},
 ): Promise<void> {
-  const { seed, tokenizer, dtype = 'F32' } = checkpoint
+  const { seed, tokenizer, scheduler, dtype = 'F32' } = checkpoint
   const components = componentsOf(checkpoint, dtype)
   const folder = resolve(path)
   await refuseOccupied(folder)
@@ -71,7 +73,7 @@ export async function writeSyntheticCheckpoint(
     await refuseFullDisk(folder, components.reduce((sum, { shapes }) => sum + sizeBytesOf(shapes, dtype), 0))
     for (const component of components) await writeComponent(temporary, component, { seed, dtype, onFile, signal })
     await mkdir(join(temporary, 'scheduler'))
-    await writeJson(join(temporary, 'scheduler', 'scheduler_config.json'), schedulerConfig)
+    await writeJson(join(temporary, 'scheduler', 'scheduler_config.json'), { ...schedulerConfig, ...scheduler })
     await cp(tokenizer, join(temporary, 'tokenizer'), { recursive: true })
     await writeJson(join(temporary, 'model_index.json'), modelIndex)
     signal?.throwIfAborted()
