@@ -39,7 +39,7 @@ const textEncoder = {
   feed_forward_proj: 'gated-gelu',
   layer_norm_epsilon: 1e-6,
   num_heads: 6,
-  num_layers: 4,
+  num_layers: 3,
   relative_attention_max_distance: 128,
   relative_attention_num_buckets: 32,
   vocab_size: vocabularySize,
