@@ -46,6 +46,7 @@ module.exports = {
     only('diffusion'),
     only('text'),
     only('weights'),
+    only('outbound'),
     only('graph'),
     only('models', 'graph', 'weights'),
     only('training', 'models', 'diffusion', 'text', 'graph', 'weights', 'byte-lru.ts'),

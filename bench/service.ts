@@ -49,7 +49,9 @@ export async function startService({ dataDir, model, threads }: ServiceSettings)
   const fineTuning = own(
     await startFineTuningService({ storage, pool, datasets, log, configured, ...fineTuningOptions(config) }),
   )
-  const app = own(await buildApp({ generation, datasets, fineTuning, config, logger: log }))
+  const app = own(
+    await buildApp({ generation, datasets, fineTuning, config, urlKey: new Uint8Array(32), logger: log }),
+  )
   const address = await app.listen({ host: config.host, port: config.port })
   const parts = opened.move()
   return { address, [Symbol.asyncDispose]: () => parts.disposeAsync() }

@@ -45,6 +45,27 @@ const list = (expected: string, valid: (item: string) => boolean) => ({
   },
 })
 
+export type BlobSetting =
+  { readonly kind: 'directory' } | { readonly kind: 's3'; readonly bucket: string; readonly prefix: string }
+
+function parseBlobs(text: string): BlobSetting | undefined {
+  if (text === '') return { kind: 'directory' }
+  const { bucket, prefix = '' } =
+    /^s3:\/\/(?<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(?<prefix>[\w.-]+(?:\/[\w.-]+)*)?\/?)?$/.exec(
+      text,
+    )?.groups ?? {}
+  return bucket === undefined ? undefined : { kind: 's3', bucket, prefix }
+}
+
+/** Seconds, or Infinity for nothing. */
+function parseAge(text: string): number | undefined {
+  if (text === '') return Infinity
+  const { amount, unit } = /^(?<amount>[1-9]\d{0,5})(?<unit>[smhd])$/.exec(text)?.groups ?? {}
+  return unit === undefined
+    ? undefined
+    : Number(amount) * { s: 1, m: 60, h: 3600, d: 86_400 }[unit as 's' | 'm' | 'h' | 'd']
+}
+
 export interface DeviceSetting {
   /** As it was written: the device's name in logs and receipts. */
   readonly name: string
@@ -104,6 +125,57 @@ const settings = {
     fallback: 'data',
     expected: 'a folder',
     parse: (text) => (text === '' ? undefined : resolve(text)),
+  }),
+  blobs: setting({
+    variable: 'ATELIER_BLOBS',
+    description: 'where pictures are kept; empty means a folder under ATELIER_DATA_DIR',
+    fallback: '',
+    expected: 's3://BUCKET or s3://BUCKET/PREFIX, or nothing',
+    parse: parseBlobs,
+  }),
+  s3Endpoint: setting({
+    variable: 'ATELIER_S3_ENDPOINT',
+    description: "address of an S3-compatible storage; empty means Amazon's",
+    fallback: '',
+    expected: 'an http or https URL, or nothing',
+    parse: (text) => {
+      const protocol = URL.parse(text)?.protocol
+      return text === '' || protocol === 'http:' || protocol === 'https:' ? text : undefined
+    },
+  }),
+  s3Region: setting({
+    variable: 'ATELIER_S3_REGION',
+    description: 'region of the bucket',
+    fallback: 'us-east-1',
+    expected: 'a region',
+    parse: (text) => (/^[\w-]+$/.test(text) ? text : undefined),
+  }),
+  s3PathStyle: setting({
+    variable: 'ATELIER_S3_PATH_STYLE',
+    description:
+      'whether the bucket is named in the path of an address rather than in its host; auto does so where there is an endpoint',
+    fallback: 'auto',
+    ...oneOf('auto', 'true', 'false'),
+  }),
+  s3Presign: setting({
+    variable: 'ATELIER_S3_PRESIGN',
+    description: 'whether clients can reach the storage, so that links to pictures lead there',
+    fallback: 'false',
+    ...oneOf('true', 'false'),
+  }),
+  urlExpirySeconds: setting({
+    variable: 'ATELIER_URL_EXPIRY',
+    description: 'how long a link to a picture is good for, in seconds',
+    fallback: '3600',
+    ...integer(1, 604_800),
+  }),
+  retentionSeconds: setting({
+    variable: 'ATELIER_RETENTION',
+    description:
+      'after what time since its end a generation is erased, with its prompt and its pictures; empty means never',
+    fallback: '',
+    expected: 'a number with s, m, h or d (seconds to days), or nothing',
+    parse: parseAge,
   }),
   models: setting({
     variable: 'ATELIER_MODEL',

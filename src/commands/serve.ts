@@ -33,7 +33,7 @@ export async function serve(config: Config): Promise<void> {
     const configured = await findModels(config.models)
     const { dataDir, maxWaitSeconds, datasetsRoot: foldersRoot, maxDatasetMib } = config
     const onError = (error: Error) => log.error({ err: error }, 'the queue reports')
-    const opening = open(openStorage({ dataDir, onError }))
+    const opening = open(openStorage({ dataDir, blobs: config, onError }))
     // Where nothing was ever deployed they start side by side: the one waits for the disk, the other for the weights.
     const models = hasDeployments(dataDir) ? await modelsToServe(await opening, configured, log) : configured
     const [storage, pool] = await Promise.all([
@@ -41,7 +41,13 @@ export async function serve(config: Config): Promise<void> {
       open(startPool(deviceOptions(config, models), (event) => logDeviceEvent(log, event))),
     ])
     const generation = await open(
-      startGenerationService({ storage, pool, log, maxWaitMs: maxWaitSeconds * 1000 }),
+      startGenerationService({
+        storage,
+        pool,
+        log,
+        maxWaitMs: maxWaitSeconds * 1000,
+        retentionMs: config.retentionSeconds * 1000,
+      }),
     )
     const datasets = await open(
       startDatasetService({
@@ -56,7 +62,8 @@ export async function serve(config: Config): Promise<void> {
     const fineTuning = await open(
       startFineTuningService({ storage, pool, datasets, log, configured, ...fineTuningOptions(config) }),
     )
-    const app = await open(buildApp({ generation, datasets, fineTuning, config, logger: log }))
+    const urlKey = storage.installation.keyFor('signed addresses')
+    const app = await open(buildApp({ generation, datasets, fineTuning, config, urlKey, logger: log }))
     const address = await app.listen({ host: config.host, port: config.port })
     await open(serveControl(dataDir, { status: async () => statusOf(address, generation) }))
     console.log(greeting(config.publicUrl || address, models))

@@ -8,6 +8,8 @@ export type GenerationErrorCode =
   | 'invalid_cursor'
   | 'not_settled' // only what is final can be deleted
   | 'not_found'
+  | 'blob_missing' // the picture was erased meanwhile
+  | 'blobs_unavailable' // the storage of pictures does not answer
 
 export class GenerationError extends Error {
   override readonly name = 'GenerationError'
@@ -20,9 +22,9 @@ export class GenerationError extends Error {
   constructor(
     code: GenerationErrorCode,
     message: string,
-    details: { retryAfterSeconds?: number; parameter?: string } = {},
+    details: { retryAfterSeconds?: number; parameter?: string; cause?: unknown } = {},
   ) {
-    super(message)
+    super(message, { cause: details.cause })
     this.code = code
     this.retryAfterSeconds = details.retryAfterSeconds
     this.parameter = details.parameter

@@ -11,6 +11,7 @@ import type { BlobStore } from '../storage/blobs.ts'
 import type { EventDetails } from './events.ts'
 import { encodePreview } from './images.ts'
 import type { ClaimedGeneration, GenerationStore, Unwritten } from './store.ts'
+import { blobOwner } from './sweep.ts'
 
 const betweenWritesMs = 200
 
@@ -146,7 +147,7 @@ export class ProgressLog {
     const { blobs, log } = this.#options
     try {
       const { bytes, width, height } = await encodePreview(picture, entry.generation.parameters)
-      const blobKey = await blobs.put(bytes, 'webp')
+      const blobKey = await blobs.put(bytes, { extension: 'webp', owner: blobOwner(entry.generation) })
       await earlier
       const sizeBytes = bytes.length
       const preview: EventDetails = {
@@ -197,7 +198,7 @@ export class ProgressLog {
       const lost = await store.writeProgress(told)
       for (const { id, events } of told) if (lost.has(id)) await this.drop(events)
     } catch (error) {
-      // Their previews stay: whether the failed transaction was committed is not known here, and the sweep at start knows.
+      // Their previews stay: whether the failed transaction was committed is not known here, and a sweep knows.
       log.error({ err: error }, 'cannot write the progress of generations; it is left out')
     } finally {
       this.#writing = false

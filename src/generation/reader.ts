@@ -138,17 +138,6 @@ export class GenerationReader {
     return row.steps
   }
 
-  /** Which of these blobs neither a picture's row nor an event knows. */
-  async unknownBlobs(keys: readonly string[]): Promise<string[]> {
-    const where = { blobKey: { in: [...keys] } }
-    const [images, events] = await Promise.all([
-      this.#prisma.image.findMany({ where, select: { blobKey: true } }),
-      this.#prisma.generationEvent.findMany({ where, select: { blobKey: true } }),
-    ])
-    const known = new Set([...images, ...events].map(({ blobKey }) => blobKey))
-    return keys.filter((key) => !known.has(key))
-  }
-
   get #prisma() {
     return this.#storage.database.prisma
   }

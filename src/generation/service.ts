@@ -2,9 +2,11 @@
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
 import type { ModelInfo, Priority, ServingPool } from '../engine/pool.ts'
-import type { ByteRange } from '../storage/blobs.ts'
+import type { BlobLink, ByteRange } from '../storage/blobs.ts'
+import { StorageError } from '../storage/errors.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Announcements } from '../storage/announcements.ts'
+import { takeTurn } from '../storage/upkeep.ts'
 import { GenerationError } from './errors.ts'
 import { EventLog, eventChannel } from './event-log.ts'
 import { streamEvents } from './event-stream.ts'
@@ -26,8 +28,9 @@ import {
 import { IdempotentCalls, type IdempotentCall } from './idempotency.ts'
 import type { GenerationParameters } from './parameters.ts'
 import { GenerationReader, type GenerationPage, type ListOptions } from './reader.ts'
+import { eraseExpired } from './retention.ts'
 import { GenerationStore, settledChannel } from './store.ts'
-import { sweepBlobs } from './sweep.ts'
+import { discardBlobs, sweepBlobs, type SweepOptions } from './sweep.ts'
 import { Totals, type TotalsSinceStart } from './totals.ts'
 import { admit, defaultWindow, rowTokensOf, type Window } from './turns.ts'
 import { startWorker } from './worker.ts'
@@ -110,10 +113,12 @@ export interface GenerationService {
   once<T>(call: IdempotentCall, work: () => Promise<T>): Promise<{ answer: T; replayed: boolean }>
   metrics(): Promise<GenerationMetrics>
   image(id: string): Promise<ImageRecord | undefined>
-  /** `range` is inclusive at both ends. @throws {StorageError} `blob_missing` */
+  /** `range` is inclusive at both ends. @throws {GenerationError} `blob_missing`, `blobs_unavailable` */
   openBlob(key: string, range?: ByteRange): Promise<Readable>
+  /** An address at which clients get the blob from the storage itself; undefined where they cannot. */
+  linkToBlob(key: string, link: BlobLink): Promise<string | undefined>
   count(): Promise<{ queued: number; running: number }>
-  /** Resolves when the start-up sweep is through, with the number of files it removed. */
+  /** Resolves when the start-up sweep is through, with the number of blobs it removed. */
   readonly swept: Promise<number>
   /** Stops the worker, which hands back what is unfinished. Leaves storage and pool open. */
   close(): Promise<void>
@@ -127,24 +132,28 @@ export interface GenerationServiceOptions {
   readonly maxWaitMs: number
   /** How much work this process holds at most, so that the engine sees its choices. */
   readonly window?: Partial<Window>
+  /** After what time since its end a generation is erased; never, without it. */
+  readonly retentionMs?: number
+  readonly sweep?: Partial<Pick<SweepOptions, 'safetyAgeMs'>> & { readonly everyMs?: number }
 }
 
-const pruneEveryMs = 5 * 60 * 1000
+const upkeepEveryMs = 5 * 60 * 1000
+const sweepEveryMs = 60 * 60 * 1000
+const sweepSafetyAgeMs = 60 * 60 * 1000
 
 /**
  * Takes up what an earlier process left, starts the worker and the sweep, and returns the service.
  * The caller's storage must be open in this process alone.
  */
 export async function startGenerationService(options: GenerationServiceOptions): Promise<GenerationService> {
-  const { storage, pool, log, maxWaitMs } = options
+  const { storage, pool, log, maxWaitMs, retentionMs = Infinity } = options
+  const { everyMs: sweepMs = sweepEveryMs, safetyAgeMs = sweepSafetyAgeMs } = options.sweep ?? {}
   const window = { ...defaultWindow, ...options.window }
   const store = new GenerationStore(storage)
   const reader = new GenerationReader(storage)
   const eventLog = new EventLog(storage)
   const calls = new IdempotentCalls(storage)
   const totals = new Totals()
-  // Before anything new is written, so that every file found now is known to a row or to nobody.
-  const found = await Array.fromAsync(storage.blobs.list())
   await calls.forgetUnfinished()
   const { waiting, failed } = await store.recover()
   if (waiting > 0) log.info({ waiting }, 'taking up generations that an earlier process left')
@@ -168,23 +177,25 @@ export async function startGenerationService(options: GenerationServiceOptions):
     devices,
     onSettled: (settled) => totals.add(settled),
   })
-  const prune = async () => {
+  /** @returns how many blobs nobody needed any more */
+  const upkeep = async (): Promise<number> => {
     try {
       await eventLog.prune()
       await calls.dropExpired()
+      await eraseExpired(storage, { retentionMs, log })
+      const isDue = await takeTurn(storage.database, 'sweep of pictures', sweepMs)
+      return isDue ? await sweepBlobs(storage, { log, safetyAgeMs }) : 0
     } catch (error) {
-      log.error({ err: error }, 'cannot drop old events and keys; will try again')
+      log.error({ err: error }, 'cannot erase what is old; will try again')
+      return 0
     }
   }
-  const swept = sweepBlobs(found, reader, storage.blobs, log).then(async (removed) => {
-    await prune()
-    return removed
-  })
-  let pruning: Promise<void> = Promise.resolve()
-  const pruneTimer = setInterval(() => {
-    pruning = prune()
-  }, pruneEveryMs)
-  pruneTimer.unref()
+  const swept = upkeep()
+  let kept: Promise<number> = swept
+  const upkeepTimer = setInterval(() => {
+    kept = kept.then(upkeep)
+  }, upkeepEveryMs)
+  upkeepTimer.unref()
 
   async function outlookOf(generation: Generation): Promise<Outlook> {
     const { id, parameters } = generation
@@ -277,19 +288,25 @@ export async function startGenerationService(options: GenerationServiceOptions):
     },
     async delete(id) {
       const blobKeys = await store.delete(id)
-      // What a failure leaves here is found by the sweep at the next start.
-      for (const blobKey of blobKeys ?? []) {
-        await storage.blobs
-          .delete(blobKey)
-          .catch((error: unknown) => log.warn({ err: error, blobKey }, 'cannot delete a picture'))
-      }
+      if (blobKeys) await discardBlobs(blobKeys, storage.blobs, log)
       return blobKeys !== undefined
     },
     events: (id, options = {}) => streamEvents(id, options, { reader, eventLog, announcements: news }),
     preview: (id, eventId) => eventLog.preview(id, eventId),
     once: (call, work) => calls.once(call, work),
     image: (id) => reader.image(id),
-    openBlob: (key, range) => storage.blobs.open(key, range),
+    async openBlob(key, range) {
+      try {
+        return await storage.blobs.open(key, range)
+      } catch (error) {
+        if (!(error instanceof StorageError)) throw error
+        const { code, message } = error
+        if (code !== 'blob_missing' && code !== 'blobs_unavailable') throw error
+        log.error({ err: error, blobKey: key }, 'cannot read a picture')
+        throw new GenerationError(code, message, { cause: error })
+      }
+    },
+    linkToBlob: (key, link) => storage.blobs.link(key, link),
     count: () => reader.count(),
     async metrics() {
       const { queued, running, workMs, oldestQueuedMs } = await reader.backlog()
@@ -305,10 +322,9 @@ export async function startGenerationService(options: GenerationServiceOptions):
     },
     swept,
     async close() {
-      clearInterval(pruneTimer)
+      clearInterval(upkeepTimer)
       await worker.close()
-      await swept
-      await pruning
+      await kept
       await Promise.all(stopListening.map((stop) => stop()))
     },
   }

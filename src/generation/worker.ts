@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { ImageResult, ServingPool } from '../engine/pool.ts'
 import { EngineError } from '../engine/protocol.ts'
+import type { BlobKind } from '../storage/blobs.ts'
 import type { Storage } from '../storage/storage.ts'
 import { previewRequest } from './events.ts'
 import { Enlarger } from './enlarger.ts'
@@ -15,6 +16,7 @@ import type { Failure } from './generation.ts'
 import { encodeImage, fileExtension, parametersOfPicture } from './images.ts'
 import { ProgressLog } from './progress.ts'
 import { settledChannel, type ClaimedGeneration, type GenerationStore, type NewImage } from './store.ts'
+import { blobOwner } from './sweep.ts'
 import type { Window } from './turns.ts'
 
 export interface WorkerOptions {
@@ -105,7 +107,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     try {
       await finish(generation, abort)
     } catch (error) {
-      // Its files stay: whether the failed transaction was committed is not known here, and the sweep at start knows.
+      // Its files stay: whether the failed transaction was committed is not known here, and a sweep knows.
       log.error({ err: error, generation: generation.id }, 'cannot write the outcome of a generation')
       // One that could not be handed back is taken up at the next start all the same.
       if (stop.signal.aborted) return
@@ -185,7 +187,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   }
 
   async function makePicture(
-    { id, parameters, priority, deadline, previewSteps }: ClaimedGeneration,
+    { id, attempt, parameters, priority, deadline, previewSteps }: ClaimedGeneration,
     index: number,
     signal: AbortSignal,
   ): Promise<NewImage> {
@@ -203,20 +205,23 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     )
     const { modelVersion } = result
     const bytes = await encodeImage(result, own, { modelVersion, enlarger })
-    const blobKey = await putBlob(bytes, fileExtension(format))
+    const blobKey = await putBlob(bytes, {
+      extension: fileExtension(format),
+      owner: blobOwner({ id, attempt }),
+    })
     const { width, height, seed, seedIndex } = own
     return describeImage(result, { index, width, height, seed, seedIndex, format, blobKey, bytes })
   }
 
-  async function putBlob(bytes: Uint8Array, extension: string): Promise<string> {
+  async function putBlob(bytes: Uint8Array, kind: BlobKind): Promise<string> {
     try {
-      return await storage.blobs.put(bytes, extension)
+      return await storage.blobs.put(bytes, kind)
     } catch (error) {
       throw new CannotStore(undefined, { cause: error })
     }
   }
 
-  /** Pictures that no row will know. One that stays is removed by the sweep at the next start. */
+  /** Pictures that no row will know. One that stays is removed by a sweep. */
   async function drop(images: readonly NewImage[]): Promise<void> {
     for (const { blobKey } of images) {
       await storage.blobs

@@ -25,6 +25,7 @@ import {
 } from './contract.ts'
 import { ApiError, asApiError } from './errors.ts'
 import { createLifecycle } from './lifecycle.ts'
+import { createLinks } from './links.ts'
 import { refuseForeign } from './local-only.ts'
 import { createMetrics } from './metrics.ts'
 import {
@@ -85,6 +86,8 @@ export interface AppDependencies {
   readonly datasets: DatasetService
   readonly fineTuning: FineTuningService
   readonly config: Config
+  /** What addresses are signed with; the same in all processes of an installation. */
+  readonly urlKey: Uint8Array
   readonly logger?: FastifyBaseLogger
   /** How long `close()` lets waiting requests wait on before they are answered with 503. */
   readonly drainMs?: number
@@ -118,6 +121,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   })
 
   const lifecycle = createLifecycle(app.server)
+  const links = createLinks(dependencies)
   const metrics = createMetrics(generation, fineTuning)
   const archiveTypes = archiveTypesOf(contract.document)
 
@@ -137,6 +141,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
     refuseForeign(request, config)
+    links.isSigned(request)
     forgetTypeOfNothing(request)
     refuseEncodedBody(request)
     if (lifecycle.isClosing)
@@ -175,6 +180,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     config,
     contract,
     lifecycle,
+    links,
     metrics,
     startedAt,
     keepAliveMs,

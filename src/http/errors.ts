@@ -21,6 +21,8 @@ export const errorCatalogue = {
   upload_interrupted: { status: 400, type: request },
   host_not_allowed: { status: 403, type: 'permission_error' },
   origin_not_allowed: { status: 403, type: 'permission_error' },
+  url_expired: { status: 403, type: 'permission_error' },
+  invalid_signature: { status: 403, type: 'permission_error' },
   unknown_url: { status: 404, type: request },
   model_not_found: { status: 404, type: request },
   image_not_found: { status: 404, type: request },
@@ -195,6 +197,16 @@ function asRefusal(error: GenerationError): ApiError {
       return new ApiError('generation_not_found', message, { param: 'id' })
     case 'not_settled':
       return new ApiError('generation_not_settled', message, { param: 'id' })
+    case 'blob_missing':
+      return new ApiError('image_not_found', 'id: expected a picture that is kept; this one was erased', {
+        param: 'id',
+        cause: error.cause,
+      })
+    case 'blobs_unavailable':
+      return new ApiError('not_ready', 'The storage of pictures does not answer', {
+        headers: { 'retry-after': '5' },
+        cause: error.cause,
+      })
   }
 }
 

@@ -935,7 +935,7 @@ export interface components {
             id: string;
             seed: number;
             seed_index: number;
-            /** @description Where the picture is, when `response_format` is `url`. */
+            /** @description Where the picture is, when `response_format` is `url`; good for a time that the service is configured to, an hour by default. */
             url?: string;
             /** @description The picture in base64, when `response_format` is `b64_json`. */
             b64_json?: string;
@@ -1143,7 +1143,7 @@ export interface components {
             /** @description After how many steps. */
             step: number;
             steps: number;
-            /** @description Where its bytes are, until an hour after the generation's end. */
+            /** @description Where its bytes are, for a while, and until an hour after the generation's end. */
             url: string;
             width: number;
             height: number;
@@ -1165,7 +1165,7 @@ export interface components {
             generation_id: string;
             /** @description Its place among the pictures of its generation, from 0. */
             index: number;
-            /** @description Where its bytes are. */
+            /** @description Where its bytes are, for a while. */
             url: string;
             width: number;
             height: number;
@@ -1297,7 +1297,7 @@ export interface components {
             dataset_id: string;
             /** @description As it was given. */
             path: string;
-            /** @description Where its bytes are; with `?max_side=` a small picture of it. */
+            /** @description Where its bytes are, for a while; with `&max_side=` a small picture of it. */
             url: string;
             /** @enum {string} */
             format: "png" | "jpeg" | "webp" | "avif" | "gif" | "tiff";
@@ -1840,7 +1840,7 @@ export interface components {
             index: number;
             prompt: string;
             seed: number;
-            /** @description Where its bytes are. */
+            /** @description Where its bytes are, for a while. */
             url: string;
             width: number;
             height: number;
@@ -1923,7 +1923,7 @@ export interface components {
                  * @description Stable, for programs.
                  * @enum {string}
                  */
-                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "invalid_archive" | "upload_interrupted" | "host_not_allowed" | "origin_not_allowed" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "dataset_item_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "dataset_in_use" | "dataset_not_ready" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
+                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "invalid_archive" | "upload_interrupted" | "host_not_allowed" | "origin_not_allowed" | "url_expired" | "invalid_signature" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "dataset_item_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "dataset_in_use" | "dataset_not_ready" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
                 request_id: string;
             };
         };
@@ -2050,6 +2050,10 @@ export interface components {
         };
     };
     parameters: {
+        /** @description Until when the address is good, in Unix seconds. It stands in addresses that the service tells, with `signature`. */
+        UrlExpires: number;
+        /** @description Shows that the service told this address, so that whoever has it needs no key. */
+        UrlSignature: string;
         /**
          * @description A name for this request, unique to it (a UUID is fine), valid for 24 hours. A second request with the same key and
          *     the same body gets what became of the first one (the same pictures, also where the server picked the seed, or the
@@ -2200,6 +2204,8 @@ export type ResponseKeyConflict = components['responses']['KeyConflict'];
 export type ResponseQueueFull = components['responses']['QueueFull'];
 export type ResponseUnavailable = components['responses']['Unavailable'];
 export type ResponseFailure = components['responses']['Failure'];
+export type ParameterUrlExpires = components['parameters']['UrlExpires'];
+export type ParameterUrlSignature = components['parameters']['UrlSignature'];
 export type ParameterIdempotencyKey = components['parameters']['IdempotencyKey'];
 export type ParameterGenerationId = components['parameters']['GenerationId'];
 export type ParameterFineTuningJobId = components['parameters']['FineTuningJobId'];
@@ -2550,7 +2556,12 @@ export interface operations {
     };
     getGenerationPreview: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Until when the address is good, in Unix seconds. It stands in addresses that the service tells, with `signature`. */
+                expires?: components["parameters"]["UrlExpires"];
+                /** @description Shows that the service told this address, so that whoever has it needs no key. */
+                signature?: components["parameters"]["UrlSignature"];
+            };
             header?: never;
             path: {
                 /**
@@ -2620,7 +2631,12 @@ export interface operations {
     };
     getImageContent: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Until when the address is good, in Unix seconds. It stands in addresses that the service tells, with `signature`. */
+                expires?: components["parameters"]["UrlExpires"];
+                /** @description Shows that the service told this address, so that whoever has it needs no key. */
+                signature?: components["parameters"]["UrlSignature"];
+            };
             header?: {
                 /**
                  * @description One range of bytes, as `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`. Other units are ignored.
@@ -3051,6 +3067,10 @@ export interface operations {
                  * @example 256
                  */
                 max_side?: number;
+                /** @description Until when the address is good, in Unix seconds. It stands in addresses that the service tells, with `signature`. */
+                expires?: components["parameters"]["UrlExpires"];
+                /** @description Shows that the service told this address, so that whoever has it needs no key. */
+                signature?: components["parameters"]["UrlSignature"];
             };
             header?: {
                 /** @description ETags that the client holds already, or `*`. */
@@ -3576,7 +3596,12 @@ export interface operations {
     };
     getFineTuningSampleContent: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Until when the address is good, in Unix seconds. It stands in addresses that the service tells, with `signature`. */
+                expires?: components["parameters"]["UrlExpires"];
+                /** @description Shows that the service told this address, so that whoever has it needs no key. */
+                signature?: components["parameters"]["UrlSignature"];
+            };
             header?: never;
             path: {
                 /**

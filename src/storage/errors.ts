@@ -6,6 +6,8 @@ export type StorageErrorCode =
   | 'migration_changed' // an applied migration's file is not what it was
   | 'migration_failed'
   | 'blob_missing'
+  | 'blobs_unavailable' // the storage of pictures does not answer, or refuses
+  | 'blobs_foreign' // it holds another database's pictures
   | 'control_failed' // the running server refused a command, or its answer was not understood
 
 export class StorageError extends Error {

@@ -1,38 +1,50 @@
 /** Opens all that the service keeps: rows, jobs and picture bytes, under one data folder and one lock. */
 import { join } from 'node:path'
-import { BlobDirectory, type BlobStore } from './blobs.ts'
+import type { Config } from '../config.ts'
+import { BlobDirectory } from './blob-directory.ts'
+import type { BlobStore } from './blobs.ts'
 import { openEmbeddedDatabase, type Database } from './database.ts'
+import { openInstallation, type Installation } from './installation.ts'
 import { openQueues, type Queue } from './queue.ts'
 
 export interface Storage {
   readonly database: Database
+  readonly installation: Installation
   readonly generationQueue: Queue
   readonly fineTuningQueue: Queue
   readonly blobs: BlobStore
   close(): Promise<void>
 }
 
+export type BlobOptions = Pick<Config, 'blobs' | 's3Endpoint' | 's3Region' | 's3PathStyle' | 's3Presign'>
+
 export interface StorageOptions {
   readonly dataDir: string
+  /** Without them pictures lie in the data folder. */
+  readonly blobs?: BlobOptions
   /** Hears what upkeep in the background runs into; calls report their own errors. */
   readonly onError: (error: Error) => void
 }
 
-/** @throws {StorageError} when the folder is in use, damaged, or its migrations do not apply */
-export async function openStorage({ dataDir, onError }: StorageOptions): Promise<Storage> {
+/**
+ * @throws {StorageError} when the folder is in use, damaged, or its migrations do not apply, and when the storage of pictures
+ *   cannot be used
+ */
+export async function openStorage({ dataDir, blobs: options, onError }: StorageOptions): Promise<Storage> {
   const database = await openEmbeddedDatabase(dataDir)
   try {
-    const [opened, blobs] = await Promise.all([
-      openQueues(database, ['generation', 'fine_tuning'], onError),
-      BlobDirectory.open(join(dataDir, 'blobs')),
-    ])
+    const installation = await openInstallation(database)
+    const blobs = await openBlobs(dataDir, installation, options)
+    const opened = await openQueues(database, ['generation', 'fine_tuning'], onError)
     return {
       database,
+      installation,
       generationQueue: opened.queues.generation,
       fineTuningQueue: opened.queues.fine_tuning,
       blobs,
       async close() {
         await opened.close()
+        blobs.close()
         await database.close()
       },
     }
@@ -40,4 +52,23 @@ export async function openStorage({ dataDir, onError }: StorageOptions): Promise
     await database.close()
     throw error
   }
+}
+
+async function openBlobs(
+  dataDir: string,
+  installation: Installation,
+  options: BlobOptions | undefined,
+): Promise<BlobStore> {
+  if (!options || options.blobs.kind === 'directory') return BlobDirectory.open(join(dataDir, 'blobs'))
+  const { s3Endpoint, s3Region, s3PathStyle, s3Presign } = options
+  const { S3Blobs } = await import('./s3-blobs.ts') // a fifth of a second that most starts need not take
+  return S3Blobs.open({
+    bucket: options.blobs.bucket,
+    prefix: options.blobs.prefix,
+    region: s3Region,
+    endpoint: s3Endpoint === '' ? undefined : s3Endpoint,
+    pathStyle: s3PathStyle === 'auto' ? s3Endpoint !== '' : s3PathStyle === 'true',
+    presign: s3Presign === 'true',
+    installation: installation.id,
+  })
 }

@@ -52,6 +52,7 @@ test(
       pool: paintPool(),
       log: pino({ level: 'silent' }),
       maxWaitMs: 1e9,
+      sweep: { everyMs: 0, safetyAgeMs: 0 },
     })
     // a row may have been committed whose acceptance the kill kept from being told; it counts as accepted
     const rows = await storage.database.prisma.generation.findMany({ select: { id: true } })

@@ -15,6 +15,9 @@ import { preparedFolder } from '../storage/prepared-folder.ts'
 import { paintPool, type PaintOptions, type PaintPool } from './paint-pool.ts'
 import { someParameters } from './parameters.ts'
 
+/** A sweep at every start, of everything. */
+const sweep = { everyMs: 0, safetyAgeMs: 0 }
+
 export interface StartOptions extends PaintOptions {
   readonly maxWaitMs?: number
   readonly window?: Partial<Window>
@@ -68,7 +71,7 @@ export function useService(): Fixture {
     },
     async start({ maxWaitMs = 1e9, window = {}, ...paint } = {}) {
       pool = paintPool(paint)
-      service = await startGenerationService({ storage, pool, log, maxWaitMs, window })
+      service = await startGenerationService({ storage, pool, log, maxWaitMs, window, sweep })
       await service.swept
     },
     async create(changes = {}, options = {}) {

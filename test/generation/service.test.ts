@@ -15,6 +15,7 @@ import { paint, paintPool, type PaintOptions, type PaintPool } from './paint-poo
 import { someParameters } from './parameters.ts'
 
 const log = pino({ level: 'silent' })
+const sweep = { everyMs: 0, safetyAgeMs: 0 }
 let dataDir: string
 let storage: Storage
 let service: GenerationService
@@ -39,7 +40,7 @@ async function start(options: PaintOptions & { maxWaitMs?: number; images?: numb
   const { maxWaitMs = 1e9, images = 64, ...paint } = options
   pool = paintPool(paint)
   const window = { workMs: Infinity, images }
-  service = await startGenerationService({ storage, pool, log, maxWaitMs, window })
+  service = await startGenerationService({ storage, pool, log, maxWaitMs, window, sweep })
   await service.swept
 }
 
@@ -261,6 +262,9 @@ describe('failure', () => {
         delete: (key) => blobs.delete(key),
         list: () => blobs.list(),
         put: () => Promise.reject(new Error('ENOSPC')),
+        link: (key, link) => blobs.link(key, link),
+        removeUnfinished: (before) => blobs.removeUnfinished(before),
+        close: () => blobs.close(),
       },
     }
     pool = paintPool()
@@ -437,10 +441,10 @@ describe('a stop', () => {
   })
 })
 
-test('the sweep at start removes files that no row knows, and only those', async () => {
+test('a sweep removes files that no row tells of, and only those', async () => {
   await start()
   const [image] = (await succeeded(await create())).images
-  const orphan = await storage.blobs.put(Buffer.from('nobody knows'), 'png')
+  const orphan = await storage.blobs.put(Buffer.from('nobody knows'), { extension: 'png', owner: 'gen_0-1' })
   await service.close()
   await start()
   expect(await service.swept).toBe(1)

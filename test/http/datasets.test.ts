@@ -163,14 +163,14 @@ test('items are paged, filtered, changed and shown', async () => {
     'x-content-type-options': 'nosniff',
     etag: `"${dog.sha256}"`,
   })
-  const small = await fetch(`${dog.url}?max_side=16`)
+  const small = await fetch(`${dog.url}&max_side=16`)
   expect(await sharp(await small.arrayBuffer()).metadata()).toMatchObject({
     format: 'webp',
     width: 16,
     height: 8,
   })
   const etag = small.headers.get('etag') ?? ''
-  const again = await fetch(`${dog.url}?max_side=16`, { headers: { 'if-none-match': etag } })
+  const again = await fetch(`${dog.url}&max_side=16`, { headers: { 'if-none-match': etag } })
   expect(again.status).toBe(304)
 })
 

@@ -51,7 +51,9 @@ describe('a prompt alone', () => {
     expect(headers['x-request-id']).toMatch(/^req_[0-9a-f-]{36}$/)
 
     const [image] = body.data
-    expect(image.url).toMatch(new RegExp(`^http://127\\.0\\.0\\.1:\\d+/v1/images/${image.id}/content$`))
+    expect(image.url).toMatch(
+      new RegExp(`^http://127\\.0\\.0\\.1:\\d+/v1/images/${image.id}/content\\?expires=\\d+&signature=`),
+    )
     const metadata = await supertest(app.server).get(`/v1/images/${image.id}`).expect(200)
     expect(metadata.body.receipt).toEqual(body.receipt)
     expect(metadata.body.parameters).toEqual({
@@ -190,7 +192,8 @@ test('pictures are linked under ATELIER_PUBLIC_URL where it is set', async () =>
     config: testConfig({ ATELIER_PUBLIC_URL: 'https://pictures.example/studio/' }),
   })
   const { body } = await generate({ prompt: 'x', steps: 1 }, {}, elsewhere).expect(200)
-  expect(body.data[0].url).toBe(`https://pictures.example/studio/v1/images/${body.data[0].id}/content`)
+  const [address] = body.data[0].url.split('?')
+  expect(address).toBe(`https://pictures.example/studio/v1/images/${body.data[0].id}/content`)
   await elsewhere.close()
 })
 

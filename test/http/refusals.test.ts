@@ -292,6 +292,7 @@ test('logs name the request and never the prompt', async () => {
   const { pino } = await import('pino')
   const logger = pino({ level: 'trace' }, { write: (line: string) => void lines.push(line) })
   const logged = await buildApp({
+    urlKey: new Uint8Array(32),
     generation: unreachableService,
     datasets: unreachableDatasets,
     fineTuning: idleFineTuning,

@@ -77,6 +77,7 @@ export async function buildTestApp(
     datasets: unreachableDatasets,
     fineTuning: idleFineTuning,
     config: testConfig(),
+    urlKey: new Uint8Array(32).fill(7),
     logger: silent,
     drainMs: 0,
     extend: async (app) => {

@@ -47,6 +47,7 @@ export const unreachableService: GenerationService = {
   metrics: unreachable,
   image: unreachable,
   openBlob: unreachable,
+  linkToBlob: unreachable,
   count: unreachable,
   close: unreachable,
 }

@@ -1,8 +1,10 @@
 /** kill -9 of the whole server at random moments with requests in flight: nothing accepted is lost, no file is left over. */
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { pino } from 'pino'
 import { expect, test } from 'vitest'
 import { findModels } from '../../src/commands/model-folder.ts'
+import { sweepBlobs } from '../../src/generation/sweep.ts'
 import { callControl } from '../../src/storage/control.ts'
 import { openStorage } from '../../src/storage/storage.ts'
 import { startServer, temporaryFolder } from '../e2e/server.ts'
@@ -81,6 +83,7 @@ test(`after each of ${rounds} kills every accepted request is finished with its 
     const ids = new Set(rows.map(({ id }) => id))
     expect(answered.filter((id) => !ids.has(id))).toEqual([])
     const known = rows.flatMap(({ images }) => images.map(({ blobKey }) => blobKey)).sort()
+    await sweepBlobs(storage, { log: pino({ level: 'silent' }), safetyAgeMs: 0 })
     const files = await readdir(join(folder.path, 'blobs'), { recursive: true, withFileTypes: true })
     expect(files.filter((file) => file.isFile()).length).toBe(known.length)
     for (const key of known)

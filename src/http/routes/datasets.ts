@@ -5,7 +5,8 @@ import type { Dataset } from '../../datasets/dataset.ts'
 import { withDefaults, type ContractRequest, type Handler } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import { describeValue } from '../validation.ts'
-import { addressOf, type RouteDependencies } from './dependencies.ts'
+import { addressOf } from '../links.ts'
+import type { RouteDependencies } from './dependencies.ts'
 import { describeDataset, describeProblem } from './describe-dataset.ts'
 
 export function createDataset(dependencies: RouteDependencies): Handler<'createDataset'> {

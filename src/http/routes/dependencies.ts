@@ -8,6 +8,7 @@ import type { GenerationService } from '../../generation/service.ts'
 import type { Contract } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import type { Lifecycle } from '../lifecycle.ts'
+import { addressOf, type Links } from '../links.ts'
 import type { Metrics } from '../metrics.ts'
 import { describeValue } from '../validation.ts'
 
@@ -18,6 +19,7 @@ export interface RouteDependencies {
   readonly config: Config
   readonly contract: Contract
   readonly lifecycle: Lifecycle
+  readonly links: Links
   readonly metrics: Metrics
   readonly startedAt: Date
   /** After how long a silent stream of events is given a comment. */
@@ -26,19 +28,11 @@ export interface RouteDependencies {
 
 export const asUnixSeconds = (date: Date): number => Math.floor(date.getTime() / 1000)
 
-type Addressed = Pick<FastifyRequest, 'host'>
-
-/** @returns where this service is: its public address, else the one that this client used */
-export function addressOf({ host }: Addressed, { publicUrl }: Pick<Config, 'publicUrl'>): string {
-  return publicUrl === '' ? `http://${host}` : publicUrl
-}
-
-/** @returns where the picture's bytes are */
-export function imageUrl(request: Addressed, config: Pick<Config, 'publicUrl'>, imageId: string): string {
-  return `${addressOf(request, config)}/v1/images/${imageId}/content`
-}
-
-export function generationUrl(request: Addressed, config: Pick<Config, 'publicUrl'>, id: string): string {
+export function generationUrl(
+  request: Pick<FastifyRequest, 'host'>,
+  config: Pick<Config, 'publicUrl'>,
+  id: string,
+): string {
   return `${addressOf(request, config)}/v1/generations/${id}`
 }
 

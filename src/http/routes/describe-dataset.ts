@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import type { Dataset, DatasetItem, DatasetProblem } from '../../datasets/dataset.ts'
 import type { BucketCount, LabelCount } from '../../datasets/service.ts'
 import type { SchemaDataset, SchemaDatasetItem, SchemaDatasetProblem } from '../../sdk/schema.ts'
-import { addressOf, type RouteDependencies } from './dependencies.ts'
+import type { RouteDependencies } from './dependencies.ts'
 
 /** What is told of a single dataset only. */
 interface Details {
@@ -48,7 +48,7 @@ export function describeDataset(dataset: Dataset, { labels, buckets }: Details =
 export function describeItem(
   item: DatasetItem,
   request: Pick<FastifyRequest, 'host'>,
-  { config }: Pick<RouteDependencies, 'config'>,
+  { links }: Pick<RouteDependencies, 'links'>,
 ): SchemaDatasetItem {
   const { id, datasetId, path, format, width, height, sizeBytes, sha256, captions } = item
   return {
@@ -56,7 +56,7 @@ export function describeItem(
     object: 'dataset.item',
     dataset_id: datasetId,
     path,
-    url: `${addressOf(request, config)}/v1/datasets/${datasetId}/items/${id}/content`,
+    url: links.signed(request, `/v1/datasets/${datasetId}/items/${id}/content`),
     format,
     width,
     height,

@@ -17,20 +17,22 @@ import type {
   SchemaGenerationTimings,
   SchemaReceipt,
 } from '../../sdk/schema.ts'
-import { imageUrl, roundMs, type RouteDependencies } from './dependencies.ts'
+import { roundMs, type RouteDependencies } from './dependencies.ts'
 
 type Request = Pick<FastifyRequest, 'host'>
-type Links = Pick<RouteDependencies, 'config'>
 
 /** @param generation where it stands counts only where the service told it, so not in lists */
-export function describeGeneration(
+export async function describeGeneration(
   generation: Generation | GenerationStatus,
   request: Request,
-  { config }: Links,
-): SchemaGeneration {
+  { links }: Pick<RouteDependencies, 'links'>,
+): Promise<SchemaGeneration> {
   const { parameters } = generation
   const live: Partial<GenerationStatus> = generation
   const succeeded = generation.state === 'succeeded' ? generation : undefined
+  const images = (succeeded?.images ?? []).map(async (image) =>
+    describeGenerationImage(image, await links.image(request, image)),
+  )
   return {
     id: generation.id,
     object: 'generation',
@@ -49,7 +51,7 @@ export function describeGeneration(
     model: parameters.model,
     model_version: succeeded?.modelVersion ?? null,
     parameters: describeParameters(parameters),
-    images: succeeded?.images.map((image) => describeGenerationImage(image, request, { config })) ?? [],
+    images: await Promise.all(images),
     timings: succeeded ? describeTimings(succeeded.timings) : null,
     receipt: succeeded?.receipt ? describeReceipt(succeeded.receipt) : null,
     error: generation.state === 'failed' ? { ...generation.error } : null,
@@ -86,15 +88,11 @@ export const describeOrigin = (
   upscaled: isUpscaled(image),
 })
 
-function describeGenerationImage(
-  image: ImageRecord,
-  request: Request,
-  { config }: Links,
-): SchemaGenerationImage {
+function describeGenerationImage(image: ImageRecord, url: string): SchemaGenerationImage {
   return {
     id: image.id,
     index: image.index,
-    url: imageUrl(request, config, image.id),
+    url,
     seed: image.seed,
     seed_index: image.seedIndex,
     width: image.width,

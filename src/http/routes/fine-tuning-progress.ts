@@ -8,7 +8,7 @@ import { ApiError } from '../errors.ts'
 import { sendEvents, type ServerSentEvent } from '../event-stream.ts'
 import { clientGone } from '../lifecycle.ts'
 import { describeValue } from '../validation.ts'
-import { addressOf, type RouteDependencies } from './dependencies.ts'
+import type { RouteDependencies } from './dependencies.ts'
 import { describeCheckpoint, describeEvent, describeMetrics, describeSample } from './describe-fine-tuning.ts'
 import { findJob } from './fine-tuning-jobs.ts'
 
@@ -85,13 +85,13 @@ export function listFineTuningMetrics({
 
 export function listFineTuningSamples({
   fineTuning: service,
-  config,
+  links,
 }: RouteDependencies): Handler<'listFineTuningSamples'> {
   return async (request) => {
     const { id } = request.params
     const { data, hasMore } = await service.samples(id, request.query)
     const url = (sample: string) =>
-      `${addressOf(request, config)}/v1/fine_tuning/jobs/${id}/samples/${sample}/content`
+      links.signed(request, `/v1/fine_tuning/jobs/${id}/samples/${sample}/content`)
     return {
       object: 'list',
       data: data.map((sample) => describeSample(sample, url(sample.id))),

@@ -9,13 +9,7 @@ import { ApiError } from '../errors.ts'
 import { sendEvents } from '../event-stream.ts'
 import { clientGone } from '../lifecycle.ts'
 import { readParameters } from '../limits.ts'
-import {
-  asFailure,
-  asUnixSeconds,
-  idempotencyKeyOf,
-  imageUrl,
-  type RouteDependencies,
-} from './dependencies.ts'
+import { asFailure, asUnixSeconds, idempotencyKeyOf, type RouteDependencies } from './dependencies.ts'
 import { describeOrigin, describeReceipt } from './describe-generation.ts'
 import { partialImagesOf, streamImages } from './stream-images.ts'
 
@@ -110,7 +104,7 @@ async function answer(
 async function describe(
   { id, createdAt, parameters, images, receipt }: SucceededGeneration,
   request: Request,
-  { generation: service, config, contract }: RouteDependencies,
+  { generation: service, links, contract }: RouteDependencies,
 ): Promise<SchemaGeneratedImages> {
   const [first] = images
   if (!first) throw new Error(`generation ${id} has succeeded and has no pictures`)
@@ -120,7 +114,7 @@ async function describe(
     const common = { id: image.id, seed: image.seed, seed_index: image.seedIndex }
     switch (format) {
       case 'url':
-        return { ...common, url: imageUrl(request, config, image.id) }
+        return { ...common, url: await links.image(request, image) }
       case 'b64_json':
         return {
           ...common,

@@ -8,7 +8,7 @@ import { ApiError } from '../errors.ts'
 import { sendEvents, type ServerSentEvent } from '../event-stream.ts'
 import { clientGone } from '../lifecycle.ts'
 import { describeValue } from '../validation.ts'
-import { generationNotFound, generationUrl, type RouteDependencies } from './dependencies.ts'
+import { generationNotFound, type RouteDependencies } from './dependencies.ts'
 import { describeGeneration } from './describe-generation.ts'
 
 const mediaType = 'text/event-stream'
@@ -74,7 +74,7 @@ async function describe(
     }
     case 'preview': {
       const { type, image, step, steps, width, height, format: output_format } = event
-      const url = `${generationUrl(request, dependencies.config, generationId)}/previews/${event.id}`
+      const url = await dependencies.links.preview(request, generationId, event)
       return { ...common, type, image, step, steps, url, width, height, output_format }
     }
     case 'succeeded':
@@ -82,7 +82,7 @@ async function describe(
     case 'cancelled': {
       const generation = await dependencies.generation.get(generationId)
       if (!generation) throw generationNotFound(generationId)
-      const described = describeGeneration(generation, request, dependencies)
+      const described = await describeGeneration(generation, request, dependencies)
       return { ...common, type: event.type, generation: described }
     }
   }

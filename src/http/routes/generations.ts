@@ -97,7 +97,9 @@ export function listGenerations(dependencies: RouteDependencies): Handler<'listG
     })
     return {
       object: 'list',
-      data: page.data.map((generation) => describeGeneration(generation, request, dependencies)),
+      data: await Promise.all(
+        page.data.map((generation) => describeGeneration(generation, request, dependencies)),
+      ),
       next_cursor: page.nextCursor ?? null,
     }
   }

@@ -5,7 +5,7 @@ import { isNotModified, readRange } from '../byte-range.ts'
 import type { Handler } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import { describeValue } from '../validation.ts'
-import { asUnixSeconds, imageUrl, roundMs, type RouteDependencies } from './dependencies.ts'
+import { asUnixSeconds, roundMs, type RouteDependencies } from './dependencies.ts'
 import { describeOrigin, describeParameters, describeReceipt } from './describe-generation.ts'
 
 type Service = RouteDependencies['generation']
@@ -21,7 +21,7 @@ async function findImage(service: Service, id: string): Promise<ImageRecord> {
   return image
 }
 
-export function getImage({ generation: service, config }: RouteDependencies): Handler<'getImage'> {
+export function getImage({ generation: service, links }: RouteDependencies): Handler<'getImage'> {
   return async (request) => {
     const image = await findImage(service, request.params.id)
     const { parameters, timings, receipt } = image
@@ -31,7 +31,7 @@ export function getImage({ generation: service, config }: RouteDependencies): Ha
       created: asUnixSeconds(image.createdAt),
       generation_id: image.generationId,
       index: image.index,
-      url: imageUrl(request, config, image.id),
+      url: await links.image(request, image),
       width: image.width,
       height: image.height,
       ...describeOrigin(image),
@@ -74,7 +74,8 @@ export function getImageContent({ generation: service }: RouteDependencies): Han
       })
     }
     const { start, end } = range.kind === 'part' ? range : { start: 0, end: sizeBytes - 1 }
-    const bytes = isHead ? Readable.from([]) : await service.openBlob(blobKey, { start, end })
+    const part = range.kind === 'part' ? { start, end } : undefined
+    const bytes = isHead ? Readable.from([]) : await service.openBlob(blobKey, part)
     if (range.kind === 'part') reply.code(206).header('content-range', `bytes ${start}-${end}/${sizeBytes}`)
     return reply
       .headers({
