@@ -51,7 +51,7 @@ describe('wrong is', () => {
 
   test('any address in which one character of path, expiry or signature was changed', () => {
     // the last one of the signature has four bits that decoding leaves out
-    const change = fc.record({ at: fc.nat(signed.length - 2), to: fc.constantFrom(...'abcXYZ019') })
+    const change = fc.record({ at: fc.nat(signed.length - 2), to: fc.constantFrom('a', 'Z', '0', '9', '_') })
     fc.assert(
       fc.property(change, ({ at, to }) => {
         fc.pre(signed[at] !== to && !/[?&=]/.test(signed[at] ?? ''))
