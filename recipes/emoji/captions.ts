@@ -5,6 +5,7 @@
 import type { Composition, Layout, Placement } from './composition.ts'
 import type { Draws } from './draws.ts'
 import { grammarOf, listed, numberWord, plural, withArticle } from './english.ts'
+import { curatedStyle } from './recipes.ts'
 import type { Appearance } from './render.ts'
 import type { Item, Style } from './vocabulary.ts'
 
@@ -14,15 +15,15 @@ type AppearanceOf = (style: Style, id: string) => Appearance
 export const plainCaption = ({ objects }: Composition): string =>
   [...new Set(objects.map(({ item }) => item.name))].join(', ')
 
-/** Three dense phrasings and a short one: people who ask for a picture write short ones. */
+/** Two dense phrasings and two short ones: people who ask for a picture write short ones. */
 export function denseCaptions(
   composition: Composition,
   draws: Draws,
   appearanceOf: AppearanceOf,
 ): readonly string[] {
   return [
-    ...Array.from({ length: 3 }, () => dense(composition, draws, appearanceOf)),
-    shortCaption(composition, draws).text,
+    ...Array.from({ length: 2 }, () => dense(composition, draws, appearanceOf)),
+    ...Array.from({ length: 2 }, () => shortCaption(composition, draws).text),
   ]
 }
 
@@ -42,16 +43,17 @@ export interface ShortCaption {
   readonly background: 'said' | 'unsaid'
 }
 
-/** As people write who ask for a picture, and leave out what they do not care about. */
+/** As people write who ask for a picture, and leave out what they do not care about. No style means the curated one. */
 export function shortCaption(composition: Composition, draws: Draws): ShortCaption {
   const subject = draws.oneOf(subjects(composition))
   const style = `in ${composition.style} style`
   const background = `on ${withArticle(composition.background.name)} background`
+  const unstyled = composition.style === curatedStyle ? 1 : 0
   return draws.weighted<ShortCaption>([
     [{ text: `${subject} ${style} ${background}`, background: 'said' }, 3],
     [{ text: `${subject} ${style}`, background: 'unsaid' }, 2],
-    [{ text: `${subject} ${background}`, background: 'said' }, 2],
-    [{ text: subject, background: 'unsaid' }, 1],
+    [{ text: `${subject} ${background}`, background: 'said' }, 2 * unstyled],
+    [{ text: subject, background: 'unsaid' }, unstyled],
   ])
 }
 

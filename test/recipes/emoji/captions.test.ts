@@ -3,8 +3,9 @@ import { denseCaptions, plainCaption, prompt } from '../../../recipes/emoji/capt
 import { backgroundCalled } from '../../../recipes/emoji/colour.ts'
 import { drawComposition, type Composition, type Layout } from '../../../recipes/emoji/composition.ts'
 import { Draws } from '../../../recipes/emoji/draws.ts'
-import { recipeFor } from '../../../recipes/emoji/recipes.ts'
+import { curatedStyle, recipeFor } from '../../../recipes/emoji/recipes.ts'
 import type { Renders } from '../../../recipes/emoji/render.ts'
+import type { Style } from '../../../recipes/emoji/vocabulary.ts'
 import { fewRenders, itemCalled } from './renders.ts'
 
 let renders: Renders
@@ -64,7 +65,7 @@ test.each<[Composition, string]>([
 test('a dense caption says what it is, its tags, style, measured colours, place and background', () => {
   const apple = composed({ kind: 'one', placement: 'bottom right', size: 'small' }, 'red apple')
   for (let seed = 0; seed < 50; seed++)
-    for (const caption of dense(apple, seed).slice(0, 3)) {
+    for (const caption of dense(apple, seed).slice(0, 2)) {
       for (const said of ['a red apple', 'noto style', 'red', 'pale blue']) expect(caption).toContain(said)
       expect(caption).toMatch(/bottom right corner|lower right/)
       expect(caption).toMatch(/small|little/)
@@ -77,7 +78,15 @@ test('phrasings differ, and a seed decides them', () => {
   expect(dense(apple, 1)).toEqual(dense(apple, 1))
   expect(dense(apple, 1)).toHaveLength(4)
   const all = Array.from({ length: 40 }, (_, seed) => dense(apple, seed)).flat()
-  expect(new Set(all).size).toBeGreaterThan(100)
+  expect(new Set(all).size).toBeGreaterThan(75)
+})
+
+test('only the curated style goes without saying', () => {
+  const apple = composed(portrait, 'red apple')
+  const short = (style: Style) =>
+    Array.from({ length: 60 }, (_, seed) => dense({ ...apple, style }, seed).slice(2)).flat()
+  expect(short('noto').every((caption) => caption.includes('noto style'))).toBe(true)
+  expect(short(curatedStyle)).toContain('a red apple')
 })
 
 test('captions of drawn compositions are whole sentences of one language', () => {
