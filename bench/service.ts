@@ -9,6 +9,7 @@ import { startFineTuningService } from '../src/fine-tuning/service.ts'
 import { startGenerationService } from '../src/generation/service.ts'
 import { buildApp } from '../src/http/app.ts'
 import { openStorage } from '../src/storage/storage.ts'
+import { startWebhookService } from '../src/webhooks/service.ts'
 
 export interface RunningService extends AsyncDisposable {
   readonly address: string
@@ -49,8 +50,17 @@ export async function startService({ dataDir, model, threads }: ServiceSettings)
   const fineTuning = own(
     await startFineTuningService({ storage, pool, datasets, log, configured, ...fineTuningOptions(config) }),
   )
+  const webhooks = own(await startWebhookService({ storage, log, allowed: [] }))
   const app = own(
-    await buildApp({ generation, datasets, fineTuning, config, urlKey: new Uint8Array(32), logger: log }),
+    await buildApp({
+      generation,
+      datasets,
+      fineTuning,
+      webhooks,
+      config,
+      urlKey: new Uint8Array(32),
+      logger: log,
+    }),
   )
   const address = await app.listen({ host: config.host, port: config.port })
   const parts = opened.move()

@@ -1,5 +1,6 @@
 /** Environment → one frozen Config. The table below is the only place that knows a setting's name, default and form. */
 import { resolve } from 'node:path'
+import { parseAllowed } from './outbound/addresses.ts'
 
 interface Setting<T> {
   readonly variable: `ATELIER_${string}`
@@ -273,6 +274,16 @@ const settings = {
     description: 'largest dataset, packed and unpacked, in MiB',
     fallback: '20480',
     ...integer(1, 16_777_216),
+  }),
+  outboundAllow: setting({
+    variable: 'ATELIER_OUTBOUND_ALLOW',
+    description:
+      'where webhooks may go beside the public internet: addresses, ranges of them (10.0.0.0/8) and host names, separated by commas',
+    fallback: '',
+    ...list(
+      'addresses, ranges and host names separated by commas',
+      (item) => parseAllowed(item) !== undefined,
+    ),
   }),
   logLevel: setting({
     variable: 'ATELIER_LOG_LEVEL',

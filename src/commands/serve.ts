@@ -10,6 +10,8 @@ import { hasDeployments, modelsToServe } from '../fine-tuning/deployments.ts'
 import { startFineTuningService } from '../fine-tuning/service.ts'
 import { startGenerationService } from '../generation/service.ts'
 import { buildApp } from '../http/app.ts'
+import { parseAllowed } from '../outbound/addresses.ts'
+import { startWebhookService } from '../webhooks/service.ts'
 import { serveControl } from '../storage/control.ts'
 import { openStorage } from '../storage/storage.ts'
 import { deviceOptions, fineTuningOptions } from './devices.ts'
@@ -49,6 +51,8 @@ export async function serve(config: Config): Promise<void> {
         retentionMs: config.retentionSeconds * 1000,
       }),
     )
+    const allowed = config.outboundAllow.flatMap((item) => parseAllowed(item) ?? [])
+    const webhooks = await open(startWebhookService({ storage, log, allowed }))
     const datasets = await open(
       startDatasetService({
         storage,
@@ -63,7 +67,9 @@ export async function serve(config: Config): Promise<void> {
       startFineTuningService({ storage, pool, datasets, log, configured, ...fineTuningOptions(config) }),
     )
     const urlKey = storage.installation.keyFor('signed addresses')
-    const app = await open(buildApp({ generation, datasets, fineTuning, config, urlKey, logger: log }))
+    const app = await open(
+      buildApp({ generation, datasets, fineTuning, webhooks, config, urlKey, logger: log }),
+    )
     const address = await app.listen({ host: config.host, port: config.port })
     await open(serveControl(dataDir, { status: async () => statusOf(address, generation) }))
     console.log(greeting(config.publicUrl || address, models))

@@ -7,6 +7,7 @@ import { StorageError } from '../storage/errors.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Announcements } from '../storage/announcements.ts'
 import { takeTurn } from '../storage/upkeep.ts'
+import type { Webhook } from '../webhooks/deliveries.ts'
 import { GenerationError } from './errors.ts'
 import { EventLog, eventChannel } from './event-log.ts'
 import { streamEvents } from './event-stream.ts'
@@ -53,6 +54,7 @@ export interface CreateOptions {
   readonly priority?: Priority | undefined
   readonly deadline?: Date | undefined
   readonly previews?: PreviewWish | undefined
+  readonly webhook?: Webhook | undefined
 }
 
 export interface GenerationMetrics {
@@ -229,7 +231,10 @@ export async function startGenerationService(options: GenerationServiceOptions):
     get ready() {
       return pool.ready
     },
-    async create(parameters, { requestId, user, priority = 'normal', deadline, previews, ...idempotent }) {
+    async create(
+      parameters,
+      { requestId, user, priority = 'normal', deadline, previews, webhook, ...idempotent },
+    ) {
       const { idempotencyKey: key, idempotencyBody: body = parameters } = idempotent
       const { idempotencyOperation: operation = 'generateImages' } = idempotent
       const model = findModel(parameters.model, pool.models)
@@ -250,6 +255,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
         deadline,
         expectedMs,
         previewSteps: steps,
+        webhook,
         rowTokens: rowTokensOf(parameters, model),
         idempotency: key === undefined ? undefined : { key, operation, body },
       }

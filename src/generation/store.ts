@@ -30,6 +30,7 @@ import {
 import { claimKey, findKey, fingerprintOf, type IdempotentCall } from './idempotency.ts'
 import type { GenerationParameters } from './parameters.ts'
 import { howManyFit, turnOf, type Load, type Window } from './turns.ts'
+import { addDelivery, type Webhook } from '../webhooks/deliveries.ts'
 
 /** Told when a generation has become final; the payload is its id. */
 export const settledChannel = 'atelier_generation_settled'
@@ -49,6 +50,7 @@ export interface NewGeneration {
   readonly previewSteps: readonly number[]
   readonly expectedMs: number
   readonly rowTokens: number
+  readonly webhook?: Webhook | undefined
   readonly idempotency: IdempotentCall | undefined
 }
 
@@ -91,7 +93,7 @@ export class GenerationStore {
     request: NewGeneration,
     admit: (workMs: number) => void,
   ): Promise<{ generation: Generation; replayed: boolean }> {
-    const { parameters, idempotency, previewSteps, ...columns } = request
+    const { parameters, idempotency, previewSteps, webhook, ...columns } = request
     const fingerprint = idempotency && fingerprintOf(idempotency)
     const createdAt = new Date()
     const turnAt = turnOf({ ...request, createdAt })
@@ -112,6 +114,8 @@ export class GenerationStore {
             user: request.user ?? null,
             deadline: request.deadline ?? null,
             previewSteps: [...previewSteps],
+            webhookUrl: webhook?.url ?? null,
+            webhookEvents: [...(webhook?.events ?? [])],
             createdAt,
             turnAt,
             eventCount: 1,
@@ -239,7 +243,7 @@ export class GenerationStore {
         select: { eventCount: true },
       })
       if (!row) return false
-      await this.#afterSettled(transaction, id, row.eventCount, [{ type: 'cancelled' }])
+      await this.#afterSettled(transaction, id, row.eventCount, [], { type: 'cancelled' })
       return true
     })
   }
@@ -312,7 +316,7 @@ export class GenerationStore {
         },
       })
       for (const { id, eventCount } of failed) {
-        await this.#afterSettled(transaction, id, eventCount, [{ type: 'failed', error: serverFailed }])
+        await this.#afterSettled(transaction, id, eventCount, [], { type: 'failed', error: serverFailed })
       }
       await transaction.generation.updateMany({
         where: { state: 'running', crashes: { gte: suspectCrashes } },
@@ -354,8 +358,7 @@ export class GenerationStore {
     final: FinalEventDetails,
     more?: (transaction: Transaction) => Promise<void>,
   ): Promise<Outcome> {
-    const events = [...unwritten.events, final]
-    const { startedAt } = unwritten
+    const { startedAt, events } = unwritten
     return this.#transaction(async (transaction) => {
       const [row] = await transaction.generation.updateManyAndReturn({
         where: { id, attempt, claimed: true },
@@ -364,13 +367,13 @@ export class GenerationStore {
           ...(startedAt ? { startedAt } : {}),
           claimed: false,
           finishedAt: new Date(),
-          eventCount: { increment: events.length },
+          eventCount: { increment: events.length + 1 },
         },
         select: { eventCount: true },
       })
       if (!row) return 'lost'
       await more?.(transaction)
-      await this.#afterSettled(transaction, id, row.eventCount, events)
+      await this.#afterSettled(transaction, id, row.eventCount, events, final)
       return 'written'
     })
   }
@@ -380,8 +383,11 @@ export class GenerationStore {
     generationId: string,
     eventCount: number,
     events: readonly EventDetails[],
+    final: FinalEventDetails,
   ): Promise<void> {
-    await addEvents(transaction, [{ generationId, eventCount, events }], [eventChannel, settledChannel])
+    const added = { generationId, eventCount, events: [...events, final] }
+    await addEvents(transaction, [added], [eventChannel, settledChannel])
+    await addDelivery(transaction, generationId, `generation.${final.type}`)
     await this.#storage.generationQueue.remove(transaction, jobIdOf(generationId))
   }
 

@@ -13,6 +13,7 @@ import type { Config } from '../config.ts'
 import type { DatasetService } from '../datasets/service.ts'
 import type { FineTuningService } from '../fine-tuning/service.ts'
 import type { GenerationService } from '../generation/service.ts'
+import type { WebhookService } from '../webhooks/service.ts'
 import { hangUpOnRest, hasBody, headTimeoutMs, inTime, patienceFor } from './arrival.ts'
 import { answerClientError } from './client-error.ts'
 import {
@@ -78,6 +79,12 @@ import {
 } from './routes/generations.ts'
 import { getImage, getImageContent } from './routes/images.ts'
 import { getModel, listModels } from './routes/models.ts'
+import {
+  listWebhookDeliveries,
+  listWebhookSecrets,
+  replayWebhookDelivery,
+  rotateWebhookSecret,
+} from './routes/webhooks.ts'
 import { getContract, getLiveness, getMetrics, getReadiness } from './routes/service.ts'
 import { createAjv, shorten, validatorCompiler } from './validation.ts'
 
@@ -85,6 +92,7 @@ export interface AppDependencies {
   readonly generation: GenerationService
   readonly datasets: DatasetService
   readonly fineTuning: FineTuningService
+  readonly webhooks: WebhookService
   readonly config: Config
   /** What addresses are signed with; the same in all processes of an installation. */
   readonly urlKey: Uint8Array
@@ -102,7 +110,15 @@ const bodyLimitBytes = 256 * 1024
 
 /** @throws when openapi.yaml and the handlers do not match */
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
-  const { generation, datasets, fineTuning, config, drainMs = 5_000, keepAliveMs = 15_000 } = dependencies
+  const {
+    generation,
+    datasets,
+    fineTuning,
+    webhooks,
+    config,
+    drainMs = 5_000,
+    keepAliveMs = 15_000,
+  } = dependencies
   const contract = readContract()
   const app: FastifyInstance = Fastify({
     loggerInstance: dependencies.logger ?? pino({ level: config.logLevel }),
@@ -177,6 +193,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     generation,
     datasets,
     fineTuning,
+    webhooks,
     config,
     contract,
     lifecycle,
@@ -224,6 +241,10 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     getDatasetItem: getDatasetItem(routes),
     updateDatasetItem: updateDatasetItem(routes),
     getDatasetItemContent: getDatasetItemContent(routes),
+    listWebhookDeliveries: listWebhookDeliveries(routes),
+    replayWebhookDelivery: replayWebhookDelivery(routes),
+    listWebhookSecrets: listWebhookSecrets(routes),
+    rotateWebhookSecret: rotateWebhookSecret(routes),
     listModels: listModels(routes),
     getModel: getModel(routes),
     getLiveness: getLiveness(),

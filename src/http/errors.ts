@@ -3,6 +3,7 @@ import { DatasetError } from '../datasets/errors.ts'
 import { FineTuningError } from '../fine-tuning/errors.ts'
 import { GenerationError } from '../generation/errors.ts'
 import type { SchemaError } from '../sdk/schema.ts'
+import { WebhookError } from '../webhooks/errors.ts'
 
 export type ErrorCode = SchemaError['error']['code']
 type ErrorType = SchemaError['error']['type']
@@ -34,6 +35,7 @@ export const errorCatalogue = {
   checkpoint_not_found: { status: 404, type: request },
   sample_not_found: { status: 404, type: request },
   deployment_not_found: { status: 404, type: request },
+  delivery_not_found: { status: 404, type: request },
   method_not_allowed: { status: 405, type: request },
   not_acceptable: { status: 406, type: request },
   request_timeout: { status: 408, type: request },
@@ -124,6 +126,12 @@ export function asApiError(thrown: unknown): ApiError {
   if (thrown instanceof GenerationError) return asRefusal(thrown)
   if (thrown instanceof DatasetError) return asDatasetRefusal(thrown)
   if (thrown instanceof FineTuningError) return asFineTuningRefusal(thrown)
+  if (thrown instanceof WebhookError) {
+    const { code, message } = thrown
+    return code === 'invalid_url'
+      ? new ApiError('invalid_value', `webhook.url: ${message}`, { param: 'webhook.url' })
+      : new ApiError('invalid_value', message, { param: 'cursor' })
+  }
   const { code, statusCode } = thrown as { code?: unknown; statusCode?: unknown }
   const known = typeof code === 'string' ? frameworkErrors[code] : undefined
   if (known) return new ApiError(known.code, known.message)

@@ -30,6 +30,7 @@ import {
 import { createGenerations, type Generations } from './generations.ts'
 import { readImageStream, type ImageStreamEvent } from './image-stream.ts'
 import { retryingFetch } from './retry.ts'
+import { createWebhooks, type Webhooks } from './webhooks.ts'
 import type {
   paths,
   SchemaDeployment,
@@ -54,6 +55,7 @@ export type { DeploymentCalls, FineTuning, KeyedOptions } from './fine-tuning.ts
 export type { CreateOptions, EventsOptions, Generations, ListFilters } from './generations.ts'
 export type { ImageStreamEvent } from './image-stream.ts'
 export type * from './schema.ts'
+export type { DeliveryFilters, Webhooks } from './webhooks.ts'
 
 export interface AtelierOptions {
   /** Where the service is, without `/v1`. */
@@ -106,6 +108,7 @@ export interface Atelier {
   readonly datasets: Datasets
   readonly fineTuning: FineTuning
   readonly deployments: DeploymentCalls
+  readonly webhooks: Webhooks
   readonly models: {
     /** @throws {AtelierError} */
     list(options?: RequestOptions): Promise<SchemaModelList>
@@ -162,6 +165,7 @@ export function createAtelier(options: AtelierOptions): Atelier {
     datasets: createDatasets(raw, { fetch }),
     fineTuning: createFineTuning(raw, { maxRetries, maxDelayMs }),
     deployments: createDeployments(raw),
+    webhooks: createWebhooks(raw),
     models: {
       list({ signal } = {}) {
         return unwrap(raw.GET('/v1/models', withSignal(signal)), signal)

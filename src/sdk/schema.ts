@@ -313,6 +313,77 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/webhooks/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What was told to whom, newest first. */
+        get: operations["listWebhookDeliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/deliveries/{id}/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Tell it again, whatever came of it.
+         * @description The same message under the same id, tried for another three days. The request has no body.
+         */
+        post: operations["replayWebhookDelivery"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/secrets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What webhooks are signed with. */
+        get: operations["listWebhookSecrets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/webhooks/secrets/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sign with a new secret, and for a while with that of before too. */
+        post: operations["rotateWebhookSecret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/models": {
         parameters: {
             query?: never;
@@ -890,7 +961,77 @@ export interface components {
              * @example 4
              */
             preview_every?: number | null;
+            /**
+             * @description Where to tell of its end: a POST with `{"type", "timestamp", "data": {"id"}}`, signed as Standard Webhooks
+             *     (https://www.standardwebhooks.com) has it, until it is answered with 2xx, for three days. It can come more than once, with the
+             *     same `webhook-id`. Redirects are not followed, and addresses that are not of the public internet are refused.
+             */
+            webhook?: {
+                /** @example https://example.com/hooks/atelier */
+                url: string;
+                /** @description Which ends are told; all when left out. */
+                events?: components["schemas"]["WebhookEvent"][];
+            } | null;
         } & components["schemas"]["PictureRequest"];
+        /** @enum {string} */
+        WebhookEvent: "generation.succeeded" | "generation.failed" | "generation.cancelled";
+        WebhookDelivery: {
+            /** @description The message's id too, `webhook-id`. */
+            id: string;
+            /** @constant */
+            object: "webhook.delivery";
+            generation_id: string;
+            event: components["schemas"]["WebhookEvent"];
+            url: string;
+            state: components["schemas"]["WebhookDeliveryState"];
+            /** @description Begun so far, since it was last asked for. */
+            attempts: number;
+            /** @description What the last attempt was answered with. */
+            last_status: number | null;
+            /** @description What was wrong with it. */
+            last_error: string | null;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            next_attempt_at: string | null;
+            /** Format: date-time */
+            settled_at: string | null;
+        };
+        /** @enum {string} */
+        WebhookDeliveryState: "pending" | "delivered" | "failed";
+        WebhookDeliveryList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["WebhookDelivery"][];
+            /** @description For the next page; null on the last. */
+            next_cursor: string | null;
+        };
+        RotateWebhookSecretRequest: {
+            /**
+             * @description For so long the secret of before signs too.
+             * @default 86400
+             */
+            overlap_seconds?: number | null;
+        };
+        WebhookSecretList: {
+            /** @constant */
+            object: "list";
+            /** @description The current one first. */
+            data: components["schemas"]["WebhookSecret"][];
+        };
+        WebhookSecret: {
+            /** @constant */
+            object: "webhook.secret";
+            /** @description As libraries of Standard Webhooks take it. */
+            secret: string;
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: date-time
+             * @description Until when it signs beside the current one; null for that.
+             */
+            retires_at: string | null;
+        };
         GeneratedImages: {
             /**
              * @description The generation's id.
@@ -1923,7 +2064,7 @@ export interface components {
                  * @description Stable, for programs.
                  * @enum {string}
                  */
-                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "invalid_archive" | "upload_interrupted" | "host_not_allowed" | "origin_not_allowed" | "url_expired" | "invalid_signature" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "dataset_item_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "dataset_in_use" | "dataset_not_ready" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
+                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "invalid_archive" | "upload_interrupted" | "host_not_allowed" | "origin_not_allowed" | "url_expired" | "invalid_signature" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "dataset_item_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "delivery_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "dataset_in_use" | "dataset_not_ready" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
                 request_id: string;
             };
         };
@@ -2118,6 +2259,13 @@ export interface components {
 export type SchemaPictureRequest = components['schemas']['PictureRequest'];
 export type SchemaGenerateImagesRequest = components['schemas']['GenerateImagesRequest'];
 export type SchemaCreateGenerationRequest = components['schemas']['CreateGenerationRequest'];
+export type SchemaWebhookEvent = components['schemas']['WebhookEvent'];
+export type SchemaWebhookDelivery = components['schemas']['WebhookDelivery'];
+export type SchemaWebhookDeliveryState = components['schemas']['WebhookDeliveryState'];
+export type SchemaWebhookDeliveryList = components['schemas']['WebhookDeliveryList'];
+export type SchemaRotateWebhookSecretRequest = components['schemas']['RotateWebhookSecretRequest'];
+export type SchemaWebhookSecretList = components['schemas']['WebhookSecretList'];
+export type SchemaWebhookSecret = components['schemas']['WebhookSecret'];
 export type SchemaGeneratedImages = components['schemas']['GeneratedImages'];
 export type SchemaGeneratedSize = components['schemas']['GeneratedSize'];
 export type SchemaUpscaled = components['schemas']['Upscaled'];
@@ -3123,6 +3271,124 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listWebhookDeliveries: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many at most.
+                 * @example 20
+                 */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before. */
+                cursor?: components["parameters"]["PageCursor"];
+                state?: components["schemas"]["WebhookDeliveryState"];
+                generation_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookDeliveryList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    replayWebhookDelivery: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The delivery's id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is due now. */
+            202: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookDelivery"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listWebhookSecrets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Those that sign. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookSecretList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    rotateWebhookSecret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RotateWebhookSecretRequest"];
+            };
+        };
+        responses: {
+            /** @description Those that sign from now on. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookSecretList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };

@@ -4,7 +4,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { buildApp } from '../../src/http/app.ts'
 import { buildTestApp, listen, silent, testConfig } from './server.ts'
 import { send, sendBytes } from './requests.ts'
-import { idleFineTuning, unreachableDatasets, unreachableService } from './unreachable.ts'
+import {
+  idleFineTuning,
+  unreachableDatasets,
+  unreachableService,
+  unreachableWebhooks,
+} from './unreachable.ts'
 
 let app: FastifyInstance
 let address: string
@@ -292,6 +297,7 @@ test('logs name the request and never the prompt', async () => {
   const { pino } = await import('pino')
   const logger = pino({ level: 'trace' }, { write: (line: string) => void lines.push(line) })
   const logged = await buildApp({
+    webhooks: unreachableWebhooks,
     urlKey: new Uint8Array(32),
     generation: unreachableService,
     datasets: unreachableDatasets,

@@ -14,10 +14,10 @@ import {
 import { startGenerationService, type GenerationService } from '../../src/generation/service.ts'
 import { buildApp, type AppDependencies } from '../../src/http/app.ts'
 import { createAjv } from '../../src/http/validation.ts'
-import { openStorage } from '../../src/storage/storage.ts'
+import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { prepare } from '../storage/prepared-folder.ts'
 import { paintPool, type PaintOptions, type PaintPool } from '../generation/paint-pool.ts'
-import { idleFineTuning, unreachableDatasets } from './unreachable.ts'
+import { idleFineTuning, unreachableDatasets, unreachableWebhooks } from './unreachable.ts'
 
 export const silent: Logger = pino({ level: 'silent' })
 
@@ -25,6 +25,7 @@ export interface TestService {
   readonly generation: GenerationService
   readonly datasets: DatasetService
   readonly pool: PaintPool
+  readonly storage: Storage
   close(): Promise<void>
 }
 
@@ -55,6 +56,7 @@ export async function startTestService(
     generation,
     datasets,
     pool,
+    storage,
     async close() {
       await datasets.close()
       await generation.close()
@@ -77,6 +79,7 @@ export async function buildTestApp(
     datasets: unreachableDatasets,
     fineTuning: idleFineTuning,
     config: testConfig(),
+    webhooks: unreachableWebhooks,
     urlKey: new Uint8Array(32).fill(7),
     logger: silent,
     drainMs: 0,

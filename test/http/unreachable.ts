@@ -1,4 +1,5 @@
 /** Services for tests of what is refused before any service is asked: models are known, nothing is trained, and every call is a mistake. */
+import type { WebhookService } from '../../src/webhooks/service.ts'
 import type { DatasetService } from '../../src/datasets/service.ts'
 import type { FineTuningService } from '../../src/fine-tuning/service.ts'
 import type { GenerationService } from '../../src/generation/service.ts'
@@ -49,6 +50,15 @@ export const unreachableService: GenerationService = {
   openBlob: unreachable,
   linkToBlob: unreachable,
   count: unreachable,
+  close: unreachable,
+}
+
+export const unreachableWebhooks: WebhookService = {
+  checkUrl: unreachable,
+  deliveries: unreachable,
+  replay: unreachable,
+  secrets: unreachable,
+  rotate: unreachable,
   close: unreachable,
 }
 

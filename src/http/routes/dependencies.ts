@@ -5,6 +5,7 @@ import type { DatasetService } from '../../datasets/service.ts'
 import type { FailedGeneration } from '../../generation/generation.ts'
 import type { FineTuningService } from '../../fine-tuning/service.ts'
 import type { GenerationService } from '../../generation/service.ts'
+import type { WebhookService } from '../../webhooks/service.ts'
 import type { Contract } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import type { Lifecycle } from '../lifecycle.ts'
@@ -16,6 +17,7 @@ export interface RouteDependencies {
   readonly generation: GenerationService
   readonly datasets: DatasetService
   readonly fineTuning: FineTuningService
+  readonly webhooks: WebhookService
   readonly config: Config
   readonly contract: Contract
   readonly lifecycle: Lifecycle

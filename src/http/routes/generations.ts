@@ -1,6 +1,7 @@
 /** `/v1/generations` and what can be done with one: ask, look, list, cancel, delete. */
 import type { FastifyReply } from 'fastify'
 import type { Generation } from '../../generation/generation.ts'
+import { webhookEvents } from '../../webhooks/deliveries.ts'
 import type { CreateOptions } from '../../generation/service.ts'
 import type { SchemaCreateGenerationRequest } from '../../sdk/schema.ts'
 import { withDefaults, type Handler } from '../contract.ts'
@@ -48,13 +49,18 @@ export function createGeneration(dependencies: RouteDependencies): Handler<'crea
 
 function readWishes(
   body: SchemaCreateGenerationRequest,
-  { contract }: RouteDependencies,
-): Pick<CreateOptions, 'priority' | 'deadline' | 'previews'> {
+  { contract, webhooks }: RouteDependencies,
+): Pick<CreateOptions, 'priority' | 'deadline' | 'previews' | 'webhook'> {
   const { priority } = withDefaults(contract, 'CreateGenerationRequest', body, ['priority'])
+  const webhook = body.webhook
+    ? { url: body.webhook.url, events: body.webhook.events ?? webhookEvents }
+    : undefined
+  if (webhook) webhooks.checkUrl(webhook.url)
   return {
     priority,
     deadline: body.deadline == null ? undefined : readTime(body.deadline, 'deadline'),
     previews: body.preview_every == null ? undefined : { everySteps: body.preview_every },
+    webhook,
   }
 }
 
