@@ -3,11 +3,11 @@ import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
+import { everyProject } from '../access/project.ts'
 import { archiveEntries } from './archive.ts'
 import { isDatasetId, type Dataset, type DatasetFailure } from './dataset.ts'
 import { DatasetError, datasetFailureCodes, messageOf } from './errors.ts'
 import { folderEntries } from './folder-entries.ts'
-import type { LabelSource } from './join.ts'
 import type { DatasetLimits } from './limits.ts'
 import { copiedInto } from './picture-files.ts'
 import { asPlainText } from './problems.ts'
@@ -78,7 +78,7 @@ export class Intake {
    * @returns the new dataset's id, once all bytes are there
    * @throws {DatasetError} `unknown_archive`, `too_large`, `interrupted`, `shutting_down`; then nothing of it stays
    */
-  async receive(wish: { name: string; labels: LabelSource }, source: UploadSource): Promise<string> {
+  async receive(wish: Omit<NewDataset, 'source'>, source: UploadSource): Promise<string> {
     // It may break off before anybody reads it; who does then is told.
     source.stream.on('error', () => undefined)
     this.#refuseWhenClosing()
@@ -93,7 +93,7 @@ export class Intake {
       await receiving
     } catch (error) {
       this.#atWork.delete(id)
-      await store.remove(id, async () => false)
+      await store.remove(wish.project, id, async () => false)
       await this.removeFiles(id)
       this.#refuseWhenClosing()
       if (error instanceof DatasetError || isOfTheSystem(error)) throw error
@@ -207,7 +207,7 @@ export class Intake {
 
   async #check(id: string, signal: AbortSignal): Promise<void> {
     const { reader, store, limits, foldersRoot, log } = this.#options
-    const dataset = await reader.get(id)
+    const dataset = await reader.get(everyProject, id)
     signal.throwIfAborted()
     if (!dataset) return
     const folder = this.#folderOf(id)

@@ -1,5 +1,6 @@
 /** Looks at datasets and changes none: one, a page of them, their pictures and problems, and what can be said of these as a whole. */
 import { bucketsFor, nearestBucket, type Bucket } from '../diffusion/buckets.ts'
+import { ownedBy, type Project, type Whose } from '../access/project.ts'
 import type { Prisma } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { TrainingItem } from '../training/job.ts'
@@ -60,15 +61,15 @@ export class DatasetReader {
     this.#storage = storage
   }
 
-  async get(id: string): Promise<Dataset | undefined> {
-    const row = await this.#prisma.dataset.findUnique({ where: { id } })
+  async get(whose: Whose, id: string): Promise<Dataset | undefined> {
+    const row = await this.#prisma.dataset.findUnique({ where: { id, ...ownedBy(whose) } })
     return row ? toDataset(row) : undefined
   }
 
   /** Newest first. @throws {DatasetError} `invalid_cursor` */
-  async list({ cursor, limit = defaultLimit }: PageOptions): Promise<Page<Dataset>> {
+  async list(project: Project, { cursor, limit = defaultLimit }: PageOptions): Promise<Page<Dataset>> {
     const rows = await this.#prisma.dataset.findMany({
-      where: cursor === undefined ? {} : { AND: beyond(readCursor(cursor)) },
+      where: { project, ...(cursor !== undefined && { AND: beyond(readCursor(cursor)) }) },
       orderBy: [{ createdAt: 'desc' }, { id: 'desc' }],
       take: limit + 1,
     })
@@ -77,13 +78,15 @@ export class DatasetReader {
     )
   }
 
-  async item(datasetId: string, id: string): Promise<DatasetItem | undefined> {
+  async item(project: Project, datasetId: string, id: string): Promise<DatasetItem | undefined> {
     const row = await this.#prisma.datasetItem.findUnique({
-      where: { datasetId_id: { datasetId, id } },
+      where: { datasetId_id: { datasetId, id }, dataset: { project } },
       include: { problems: true },
     })
     return row ? toItem(row) : undefined
   }
+
+  // What follows is of one dataset that was found before, by whoever may see it.
 
   /** In the order of their paths. @throws {DatasetError} `invalid_cursor` */
   async items(datasetId: string, filters: ItemFilters): Promise<Page<DatasetItem>> {

@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
+import type { Caller } from '../access/caller.ts'
 import type { Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import { writeManifest } from '../training/data/manifest.ts'
@@ -34,7 +35,8 @@ export interface DatasetWish {
   readonly labels?: LabelSource | undefined
 }
 
-export interface DatasetService {
+/** One project's datasets, as whoever asks for it may see and change them; all others are not there. */
+export interface Datasets {
   /**
    * Resolves when all bytes are there and their check begins.
    * @throws {DatasetError} `unknown_archive`, `too_large`, `interrupted`, `shutting_down`, `invalid_text`; then nothing of it stays
@@ -45,7 +47,7 @@ export interface DatasetService {
   get(id: string): Promise<Dataset | undefined>
   /** Newest first. @throws {DatasetError} `invalid_cursor` */
   list(options?: PageOptions): Promise<Page<Dataset>>
-  /** Of its pictures, the most frequent first. */
+  /** Of its pictures, the most frequent first. @throws {DatasetError} `not_found`, as all that follow do */
   labels(id: string, limit?: number): Promise<readonly LabelCount[]>
   /** How its pictures fall into the buckets of a resolution. @throws {RangeError} for one that has none */
   buckets(id: string, resolution: number): Promise<readonly BucketCount[]>
@@ -82,6 +84,10 @@ export interface DatasetService {
   countBadCaptions(id: string): Promise<number>
   /** Once nothing is at work on it. Rejects with the signal's reason. */
   settled(id: string, options?: { signal?: AbortSignal | undefined }): Promise<Dataset | undefined>
+}
+
+export interface DatasetService {
+  of(caller: Pick<Caller, 'project'>): Datasets
   /** Stops what is at work. A check begins anew at the next start; an upload is lost. */
   close(): Promise<void>
 }
@@ -112,81 +118,85 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
   await intake.takeUp()
   const folderOf = (id: string) => join(root, id)
 
-  async function expectDataset(id: string): Promise<Dataset> {
-    const dataset = await reader.get(id)
-    if (!dataset) throw datasetNotFound(id)
-    return dataset
+  function of({ project }: Pick<Caller, 'project'>): Datasets {
+    async function expectDataset(id: string): Promise<Dataset> {
+      const dataset = await reader.get(project, id)
+      if (!dataset) throw datasetNotFound(id)
+      return dataset
+    }
+    /** For all that is read by a dataset's id alone. */
+    const within = async <T>(id: string, look: () => Promise<T>): Promise<T> => {
+      await expectDataset(id)
+      return look()
+    }
+
+    return {
+      async upload({ name, labels = 'auto' }, source) {
+        checkTexts({ name })
+        return expectDataset(await intake.receive({ project, name, labels }, source))
+      },
+      async fromFolder({ name, folder, labels = 'auto' }) {
+        checkTexts({ name, folder })
+        const { below } = await findServerFolder(foldersRoot, folder)
+        return intake.copy({ project, name, labels, source: { kind: 'folder', folder: below } })
+      },
+      get: (id) => reader.get(project, id),
+      list: (page = {}) => reader.list(project, page),
+      labels: (id, limit = 1000) => within(id, () => reader.labels(id, limit)),
+      buckets: (id, resolution) => within(id, () => reader.buckets(id, resolution)),
+      items: (id, filters = {}) => within(id, () => reader.items(id, filters)),
+      problems: (id, page = {}) => within(id, () => reader.problems(id, page)),
+      item: (id, itemId) => reader.item(project, id, itemId),
+      async changeItem(id, itemId, changes) {
+        checkTexts({ captions: changes.captions?.join('\n'), label: changes.label ?? undefined })
+        await store.changeItem(project, id, itemId, changes)
+        const item = await reader.item(project, id, itemId)
+        if (!item) throw itemNotFound(itemId)
+        return item
+      },
+      async openPicture({ datasetId, id, sha256, format }) {
+        try {
+          const handle = await open(pictureFile(folderOf(datasetId), sha256, format), 'r')
+          return handle.createReadStream()
+        } catch (error) {
+          // Deleted since it was looked up.
+          throw (await reader.item(project, datasetId, id)) ? error : itemNotFound(id)
+        }
+      },
+      async thumbnail({ datasetId, id, sha256, format }, maxSide) {
+        try {
+          return await thumbnail(pictureFile(folderOf(datasetId), sha256, format), maxSide, limits.maxPixels)
+        } catch (error) {
+          throw (await reader.item(project, datasetId, id)) ? error : itemNotFound(id)
+        }
+      },
+      async delete(id) {
+        if (!(await reader.get(project, id))) return false
+        const wasAtWork = await intake.stop(id)
+        const wasThere = await store.remove(project, id, inUse)
+        await intake.removeFiles(id)
+        return wasThere || wasAtWork
+      },
+      requireReady: (transaction, id) => requireReady(transaction, project, id),
+      async snapshot(id, file) {
+        const dataset = await expectDataset(id)
+        if (dataset.state !== 'ready') throw notReady(dataset.state)
+        const { captioned, labelled, scored, leftOut } = dataset.counts
+        const items = await writeManifest(file, reader.trainingItems(id, folderOf(id)))
+        const [labels, badCaptions] = await Promise.all([reader.countLabels(id), reader.countBadCaptions(id)])
+        return { items, captioned, labelled, scored, leftOut, badCaptions, labels }
+      },
+      countTrainable: (id, minAestheticScore) =>
+        within(id, () => reader.countTrainable(id, minAestheticScore)),
+      countBadCaptions: (id) => within(id, () => reader.countBadCaptions(id)),
+      async settled(id, { signal } = {}) {
+        await intake.settled(id, signal)
+        return reader.get(project, id)
+      },
+    }
   }
 
-  return {
-    async upload({ name, labels = 'auto' }, source) {
-      checkTexts({ name })
-      return expectDataset(await intake.receive({ name, labels }, source))
-    },
-    async fromFolder({ name, folder, labels = 'auto' }) {
-      checkTexts({ name, folder })
-      const { below } = await findServerFolder(foldersRoot, folder)
-      return intake.copy({ name, labels, source: { kind: 'folder', folder: below } })
-    },
-    get: (id) => reader.get(id),
-    list: (page = {}) => reader.list(page),
-    labels: (id, limit = 1000) => reader.labels(id, limit),
-    buckets: (id, resolution) => reader.buckets(id, resolution),
-    async items(id, filters = {}) {
-      await expectDataset(id)
-      return reader.items(id, filters)
-    },
-    async problems(id, page = {}) {
-      await expectDataset(id)
-      return reader.problems(id, page)
-    },
-    item: (id, itemId) => reader.item(id, itemId),
-    async changeItem(id, itemId, changes) {
-      checkTexts({ captions: changes.captions?.join('\n'), label: changes.label ?? undefined })
-      await store.changeItem(id, itemId, changes)
-      const item = await reader.item(id, itemId)
-      if (!item) throw itemNotFound(itemId)
-      return item
-    },
-    async openPicture({ datasetId, id, sha256, format }) {
-      try {
-        const handle = await open(pictureFile(folderOf(datasetId), sha256, format), 'r')
-        return handle.createReadStream()
-      } catch (error) {
-        // Deleted since it was looked up.
-        throw (await reader.item(datasetId, id)) ? error : itemNotFound(id)
-      }
-    },
-    async thumbnail({ datasetId, id, sha256, format }, maxSide) {
-      try {
-        return await thumbnail(pictureFile(folderOf(datasetId), sha256, format), maxSide, limits.maxPixels)
-      } catch (error) {
-        throw (await reader.item(datasetId, id)) ? error : itemNotFound(id)
-      }
-    },
-    async delete(id) {
-      const wasAtWork = await intake.stop(id)
-      const wasThere = await store.remove(id, inUse)
-      await intake.removeFiles(id)
-      return wasThere || wasAtWork
-    },
-    requireReady,
-    async snapshot(id, file) {
-      const dataset = await expectDataset(id)
-      if (dataset.state !== 'ready') throw notReady(dataset.state)
-      const { captioned, labelled, scored, leftOut } = dataset.counts
-      const items = await writeManifest(file, reader.trainingItems(id, folderOf(id)))
-      const [labels, badCaptions] = await Promise.all([reader.countLabels(id), reader.countBadCaptions(id)])
-      return { items, captioned, labelled, scored, leftOut, badCaptions, labels }
-    },
-    countTrainable: (id, minAestheticScore) => reader.countTrainable(id, minAestheticScore),
-    countBadCaptions: (id) => reader.countBadCaptions(id),
-    async settled(id, { signal } = {}) {
-      await intake.settled(id, signal)
-      return reader.get(id)
-    },
-    close: () => intake.close(),
-  }
+  return { of, close: () => intake.close() }
 }
 
 /** PostgreSQL's text holds every Unicode string but for U+0000, and half a surrogate pair is no Unicode. */

@@ -4,6 +4,7 @@
  *   create → receiving (an upload) ─ arrived → validating ─ succeed → ready ─ remove
  *                       └────────────── fail ──────┘ → failed ─ remove
  */
+import type { Project } from '../access/project.ts'
 import type { Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import {
@@ -19,6 +20,7 @@ import type { CheckedItem, LabelSource } from './join.ts'
 import type { Problem } from './problems.ts'
 
 export interface NewDataset {
+  readonly project: Project
   readonly name: string
   readonly labels: LabelSource
   readonly source:
@@ -39,10 +41,11 @@ export class DatasetStore {
     this.#storage = storage
   }
 
-  async create({ name, labels, source }: NewDataset): Promise<Dataset> {
+  async create({ project, name, labels, source }: NewDataset): Promise<Dataset> {
     const row = await this.#prisma.dataset.create({
       data: {
         id: newDatasetId(),
+        project,
         name,
         labels,
         state: source.kind === 'upload' ? 'receiving' : 'validating',
@@ -133,22 +136,22 @@ export class DatasetStore {
   }
 
   /** @returns whether there was one @throws {DatasetError} `in_use` */
-  async remove(id: string, inUse: InUse): Promise<boolean> {
+  async remove(project: Project, id: string, inUse: InUse): Promise<boolean> {
     return this.#prisma.$transaction(async (transaction) => {
       // Whoever begins to work with it holds this row meanwhile.
       await transaction.$queryRaw`SELECT 1 FROM "Dataset" WHERE "id" = ${id} FOR UPDATE`
       if (await inUse(transaction, id))
         throw new DatasetError('in_use', 'expected a dataset that no job works with, got one that a job does')
-      const { count } = await transaction.dataset.deleteMany({ where: { id } })
+      const { count } = await transaction.dataset.deleteMany({ where: { id, project } })
       return count > 0
     })
   }
 
   /** @throws {DatasetError} `not_found`, `item_not_found`, `not_ready` */
-  async changeItem(datasetId: string, id: string, changes: ItemChanges): Promise<void> {
+  async changeItem(project: Project, datasetId: string, id: string, changes: ItemChanges): Promise<void> {
     const { captions, label, aestheticScore } = changes
     await this.#prisma.$transaction(async (transaction) => {
-      await requireReady(transaction, datasetId)
+      await requireReady(transaction, project, datasetId)
       const key = { datasetId_id: { datasetId, id } }
       const before = await transaction.datasetItem.findUnique({ where: key })
       if (!before) throw itemNotFound(id)
@@ -213,9 +216,9 @@ export class DatasetStore {
  * For those who begin to work with a dataset: as long as the transaction lasts it cannot be deleted.
  * @throws {DatasetError} `not_found`, `not_ready`
  */
-export async function requireReady(transaction: Transaction, id: string): Promise<void> {
+export async function requireReady(transaction: Transaction, project: Project, id: string): Promise<void> {
   const [row] = await transaction.$queryRaw<{ state: string }[]>`
-    SELECT "state"::text FROM "Dataset" WHERE "id" = ${id} FOR UPDATE`
+    SELECT "state"::text FROM "Dataset" WHERE "id" = ${id} AND "project" = ${project} FOR UPDATE`
   if (!row) throw datasetNotFound(id)
   if (row.state !== 'ready') throw notReady(row.state)
 }

@@ -1,12 +1,13 @@
 /** What this room needs of datasets, in its own words. */
 import type { Dataset, DatasetProblem } from '../datasets/dataset.ts'
 import { isCaptionProblem } from '../datasets/problems.ts'
-import type { DatasetService, TrainableCount } from '../datasets/service.ts'
+import type { Datasets as AllOfDatasets, TrainableCount } from '../datasets/service.ts'
 import type { Transaction } from '../storage/database.ts'
 import { FineTuningError } from './errors.ts'
 
+/** Of one project. */
 export type Datasets = Pick<
-  DatasetService,
+  AllOfDatasets,
   'get' | 'snapshot' | 'problems' | 'requireReady' | 'countTrainable' | 'countBadCaptions'
 >
 

@@ -2,6 +2,7 @@
  * One job's events as they come: what the table has, then what is added to it. A notification only says that it is worth
  * looking again; what was told is known by its number, so nothing is told twice and nothing is left out.
  */
+import type { Project } from '../access/project.ts'
 import type { Announcements } from '../storage/announcements.ts'
 import { FineTuningError } from './errors.ts'
 import { isFinalEvent, type FineTuningEvent } from './events.ts'
@@ -17,11 +18,19 @@ export interface StreamOptions {
 export async function* streamEvents(
   id: string,
   { after = 0, signal }: StreamOptions,
-  { reader, announcements }: { readonly reader: FineTuningReader; readonly announcements: Announcements },
+  {
+    project,
+    reader,
+    announcements,
+  }: {
+    readonly project: Project
+    readonly reader: FineTuningReader
+    readonly announcements: Announcements
+  },
 ): AsyncGenerator<FineTuningEvent, void, undefined> {
   const subscription = announcements.subscribe(id)
   try {
-    const found = await reader.withEventCount(id)
+    const found = await reader.withEventCount(project, id)
     if (!found) throw new FineTuningError('job_not_found', `there is no job ${id}`)
     let told = Math.min(after, found.eventCount)
     for (;;) {
@@ -34,7 +43,7 @@ export async function* streamEvents(
         if (isFinalEvent(event)) return
       }
       if (events.length === 0) {
-        const now = await reader.withEventCount(id)
+        const now = await reader.withEventCount(project, id)
         if (!now) return // deleted
         if (now.job.finishedAt !== undefined && now.eventCount <= told) return
       }

@@ -1,5 +1,6 @@
 /** A fine-tuning job as the rest of the program sees it, and how it is read from its row. */
 import { randomUUID } from 'node:crypto'
+import type { Project } from '../access/project.ts'
 import type { StageReport, TrainingJob } from '../training/job.ts'
 import type { FineTuningJob as JobRow } from '../storage/client/client.ts'
 import type { EnergySource } from './energy.ts'
@@ -41,6 +42,7 @@ export type FinishedStage = Omit<StageReport, 'type'> & {
 export interface FineTuningJob {
   /** `ftjob_…` */
   readonly id: string
+  readonly project: Project
   /** Jobs run in its order. */
   readonly number: number
   readonly state: FineTuningState
@@ -100,6 +102,7 @@ export const jobIdOf = (queueId: string): string => `${prefix}${queueId.replaceA
 export function toJob(row: JobRow): FineTuningJob {
   return {
     id: row.id,
+    project: row.project as Project,
     number: row.number,
     state: row.state,
     pauseAsked: row.pauseAsked,

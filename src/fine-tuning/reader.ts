@@ -1,4 +1,5 @@
 /** Looks at jobs and what belongs to them, and changes none. Pages are OpenAI's: `after` an id, and whether there is more. */
+import { ownedBy, type Project, type Whose } from '../access/project.ts'
 import type { Storage } from '../storage/storage.ts'
 import { FineTuningError } from './errors.ts'
 import { toEvent, type FineTuningEvent } from './events.ts'
@@ -67,38 +68,40 @@ export class FineTuningReader {
     this.#storage = storage
   }
 
-  async find(id: string): Promise<FineTuningJob | undefined> {
-    return (await this.withEventCount(id))?.job
+  async find(whose: Whose, id: string): Promise<FineTuningJob | undefined> {
+    return (await this.withEventCount(whose, id))?.job
   }
 
   /** @throws {FineTuningError} `job_not_found` */
-  async get(id: string): Promise<FineTuningJob> {
-    const job = await this.find(id)
+  async get(whose: Whose, id: string): Promise<FineTuningJob> {
+    const job = await this.find(whose, id)
     if (!job) throw new FineTuningError('job_not_found', `there is no job ${id}`, { parameter: 'id' })
     return job
   }
 
   async withEventCount(
+    whose: Whose,
     id: string,
   ): Promise<{ readonly job: FineTuningJob; readonly eventCount: number } | undefined> {
-    const row = await this.#prisma.fineTuningJob.findUnique({ where: { id } })
+    const row = await this.#prisma.fineTuningJob.findUnique({ where: { id, ...ownedBy(whose) } })
     return row ? { job: toJob(row), eventCount: row.eventCount } : undefined
   }
 
   /** Newest first. @throws {FineTuningError} `job_not_found` when `after` names none */
-  async list({
-    after,
-    limit = defaultLimit,
-    state,
-  }: PageOptions & { readonly state?: FineTuningState | undefined }): Promise<Page<FineTuningJob>> {
-    const before = after === undefined ? undefined : (await this.get(after)).number
+  async list(
+    project: Project,
+    { after, limit = defaultLimit, state }: PageOptions & { readonly state?: FineTuningState | undefined },
+  ): Promise<Page<FineTuningJob>> {
+    const before = after === undefined ? undefined : (await this.get(project, after)).number
     const rows = await this.#prisma.fineTuningJob.findMany({
-      where: { ...(state && { state }), ...(before !== undefined && { number: { lt: before } }) },
+      where: { project, ...(state && { state }), ...(before !== undefined && { number: { lt: before } }) },
       orderBy: { number: 'desc' },
       take: limit + 1,
     })
     return page(rows.map(toJob), limit)
   }
+
+  // What follows is of one job that was found before, by whoever may see it.
 
   /** The next events after one, in order; not all of them when there are many. */
   async eventsAfter(jobId: string, sequence: number): Promise<FineTuningEvent[]> {

@@ -3,6 +3,7 @@
  * loses one: what is unfinished when it stops is saved and goes back to the queue, and goes on from there at the next start.
  */
 import type { Logger } from 'pino'
+import { everyProject } from '../access/project.ts'
 import { EngineError, type Pool } from '../engine/pool.ts'
 import type { StepReport } from '../training/job.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -73,7 +74,7 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
     const [pause, cancel] = [new AbortController(), new AbortController()]
     // The row says what is wished of the job; a notification says that it is worth looking.
     const look = async (): Promise<void> => {
-      const now = await reader.find(job.id)
+      const now = await reader.find(everyProject, job.id)
       if (!now || now.state === 'cancelled') cancel.abort()
       else if (now.pauseAsked) pause.abort()
     }

@@ -5,8 +5,11 @@ import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
+import type { Caller } from '../access/caller.ts'
+import { everyProject } from '../access/project.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import { DatasetError } from '../datasets/errors.ts'
+import type { DatasetService } from '../datasets/service.ts'
 import type { ModelFolder, ModelInfo, Pool } from '../engine/pool.ts'
 import { Announcements } from '../storage/announcements.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -69,10 +72,8 @@ export interface FineTuningFigures {
   readonly imagesPerSecond: number
 }
 
-export interface FineTuningService {
-  readonly rates: Rates
-  /** Where DiTs lie that a job may begin with; undefined: nowhere. */
-  readonly sources: string | undefined
+/** One project's jobs, as whoever asks for it may see and change them; all others are not there. */
+export interface FineTuningJobs {
   /** What the job would be and take; nothing is created. @throws {FineTuningError} as `create` */
   plan(request: JobRequest): Promise<PlannedJob>
   /** @throws {FineTuningError} `unknown_model`, `unknown_dataset`, `invalid_job` */
@@ -103,6 +104,14 @@ export interface FineTuningService {
   delete(id: string): Promise<void>
   /** @throws {FineTuningError} `checkpoint_not_found`, `export_failed` */
   deploy(id: string, checkpointId: string, name: string | undefined): Promise<Deployment>
+}
+
+export interface FineTuningService {
+  readonly rates: Rates
+  /** Where DiTs lie that a job may begin with; undefined: nowhere. */
+  readonly sources: string | undefined
+  of(caller: Pick<Caller, 'project'>): FineTuningJobs
+  /** What serves under which name is the installation's, not a project's. */
   readonly deployments: Pick<
     Deployments,
     'get' | 'list' | 'live' | 'allLive' | 'rollback' | 'withdraw' | 'delete'
@@ -115,7 +124,7 @@ export interface FineTuningService {
 export interface FineTuningServiceOptions {
   readonly storage: Storage
   readonly pool: Pool
-  readonly datasets: Datasets
+  readonly datasets: Pick<DatasetService, 'of'>
   readonly log: Logger
   readonly dataDir: string
   readonly configured: readonly ModelFolder[]
@@ -172,7 +181,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
 
   async function validateJob(job: FineTuningJob): Promise<void> {
     try {
-      const verdict = await validate(job, foldersOf(job.id).folder, datasets)
+      const verdict = await validate(job, foldersOf(job.id).folder, datasets.of(job))
       if (verdict.kind === 'valid') await store.validated(job.id, verdict)
       else await store.refuse(job.id, verdict.error)
     } catch (error) {
@@ -185,17 +194,20 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     }
   }
 
-  for (const id of validating) beginValidation(await reader.get(id))
+  for (const id of validating) beginValidation(await reader.get(everyProject, id))
 
   /** Folders of jobs that were deleted when a kill came between. */
   async function sweepJobs(): Promise<void> {
     for (const id of await readdir(jobsFolder).catch(() => [])) {
-      if (isJobId(id) && !(await reader.find(id)))
+      if (isJobId(id) && !(await reader.find(everyProject, id)))
         await rm(join(jobsFolder, id), { recursive: true, force: true })
     }
   }
 
-  async function planned(request: JobRequest): Promise<PlannedJob & { readonly base: string }> {
+  async function planned(
+    request: JobRequest,
+    datasets: Datasets,
+  ): Promise<PlannedJob & { readonly base: string }> {
     const model = findModel(request.model, pool.models)
     const base = await deployments.folderOf(model.name)
     if (base === undefined) throw new Error(`the folder of the model ${model.name} is not known`)
@@ -209,7 +221,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     })
     const { start } = parameters
     if (start.kind === 'dit' && sources !== undefined) await checkSource(start.folder, sources)
-    await requireData({ ...request, parameters }, dataset)
+    await requireData({ ...request, parameters }, dataset, datasets)
     const plan = planJob({
       parameters,
       footprint,
@@ -229,6 +241,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
   async function requireData(
     job: Pick<FineTuningJob, 'datasetId' | 'onBadData' | 'parameters'>,
     { counts }: Dataset,
+    datasets: Datasets,
   ): Promise<void> {
     const [badCaptions, ...stages] = await Promise.all([
       datasets.countBadCaptions(job.datasetId),
@@ -241,71 +254,80 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     if (fault) throw new FineTuningError('invalid_job', fault.message, { parameter: fault.parameter })
   }
 
-  /** For those of one job. */
-  const ofJob = async <T>(id: string, look: (job: FineTuningJob) => Promise<T>): Promise<T> =>
-    look(await reader.get(id))
+  function of({ project }: Pick<Caller, 'project'>): FineTuningJobs {
+    const mine = datasets.of({ project })
+    /** For those of one job. */
+    const ofJob = async <T>(id: string, look: (job: FineTuningJob) => Promise<T>): Promise<T> =>
+      look(await reader.get(project, id))
+
+    return {
+      async plan(request) {
+        const { base: _, ...rest } = await planned(request, mine)
+        return rest
+      },
+      async create({ requestId, ...request }) {
+        const { model, base, parameters, plan } = await planned(request, mine)
+        const wanted = {
+          project,
+          requestId,
+          model: model.name,
+          modelVersion: model.version,
+          base,
+          datasetId: request.datasetId,
+          suffix: request.suffix,
+          onBadData: request.onBadData,
+          parameters,
+          plan,
+        }
+        const job = await store.create(wanted, (transaction) =>
+          mine.requireReady(transaction, request.datasetId),
+        )
+        beginValidation(job)
+        return job
+      },
+      find: (id) => reader.find(project, id),
+      list: (page) => reader.list(project, page),
+      events: (id, page) => ofJob(id, () => reader.events(id, page)),
+      streamEvents: (id, stream = {}) => streamEvents(id, stream, { project, reader, announcements: news }),
+      metrics: (id, wanted) => ofJob(id, (job) => reader.metrics(job, wanted)),
+      samples: (id, page) => ofJob(id, () => reader.samples(id, page)),
+      openSample: (id, sampleId) =>
+        ofJob(id, async () => {
+          const { file } = await reader.sample(id, sampleId)
+          return createReadStream(join(foldersOf(id).folder, file))
+        }),
+      checkpoints: (id, page) => ofJob(id, (job) => reader.checkpoints(job, page)),
+      openAdapter: (id, checkpointId) =>
+        ofJob(id, async (job) => {
+          const checkpoint = await reader.checkpoint(job, checkpointId)
+          return adapters.open(toTrainingJob(job, foldersOf(id), maxMicroStepMs), checkpoint)
+        }),
+      pause: (id) => store.pause(project, id),
+      resume: (id) => store.resume(project, id),
+      cancel: (id) => store.cancel(project, id),
+      async delete(id) {
+        await store.delete(project, id)
+        // What a failure leaves here is found by the sweep at the next start.
+        await rm(foldersOf(id).folder, { recursive: true, force: true }).catch((error: unknown) =>
+          log.warn({ err: error, job: id }, "cannot delete a job's folder"),
+        )
+      },
+      deploy: (id, checkpointId, name) =>
+        ofJob(id, async (job) => {
+          const checkpoint = await reader.checkpoint(job, checkpointId)
+          return deployments.deploy(name ?? defaultName(job), {
+            job: toTrainingJob(job, foldersOf(id), maxMicroStepMs),
+            baseModel: job.model,
+            checkpoint,
+          })
+        }),
+    }
+  }
 
   return {
     rates,
     sources,
-    async plan(request) {
-      const { base: _, ...rest } = await planned(request)
-      return rest
-    },
-    async create({ requestId, ...request }) {
-      const { model, base, parameters, plan } = await planned(request)
-      const wanted = {
-        requestId,
-        model: model.name,
-        modelVersion: model.version,
-        base,
-        datasetId: request.datasetId,
-        suffix: request.suffix,
-        onBadData: request.onBadData,
-        parameters,
-        plan,
-      }
-      const job = await store.create(wanted, (transaction) =>
-        datasets.requireReady(transaction, request.datasetId),
-      )
-      beginValidation(job)
-      return job
-    },
-    find: (id) => reader.find(id),
-    list: (page) => reader.list(page),
-    events: (id, page) => ofJob(id, () => reader.events(id, page)),
-    streamEvents: (id, stream = {}) => streamEvents(id, stream, { reader, announcements: news }),
-    metrics: (id, wanted) => ofJob(id, (job) => reader.metrics(job, wanted)),
-    samples: (id, page) => ofJob(id, () => reader.samples(id, page)),
-    async openSample(id, sampleId) {
-      const { file } = await reader.sample(id, sampleId)
-      return createReadStream(join(foldersOf(id).folder, file))
-    },
-    checkpoints: (id, page) => ofJob(id, (job) => reader.checkpoints(job, page)),
-    openAdapter: (id, checkpointId) =>
-      ofJob(id, async (job) => {
-        const checkpoint = await reader.checkpoint(job, checkpointId)
-        return adapters.open(toTrainingJob(job, foldersOf(id), maxMicroStepMs), checkpoint)
-      }),
-    pause: (id) => store.pause(id),
-    resume: (id) => store.resume(id),
-    cancel: (id) => store.cancel(id),
-    async delete(id) {
-      await store.delete(id)
-      // What a failure leaves here is found by the sweep at the next start.
-      await rm(foldersOf(id).folder, { recursive: true, force: true }).catch((error: unknown) =>
-        log.warn({ err: error, job: id }, "cannot delete a job's folder"),
-      )
-    },
-    deploy: (id, checkpointId, name) =>
-      ofJob(id, async (job) => {
-        const checkpoint = await reader.checkpoint(job, checkpointId)
-        return deployments.deploy(name ?? defaultName(job), {
-          job: toTrainingJob(job, foldersOf(id), maxMicroStepMs),
-          baseModel: job.model,
-          checkpoint,
-        })
-      }),
+    of,
     deployments,
     async figures() {
       const { steps, images, imagesPerSecond } = totals.now()

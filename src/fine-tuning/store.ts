@@ -2,6 +2,7 @@
  * Every change of a job, each one transaction with its queue job, its events and its notifications; what may become of what is
  * `states.ts`. A run's writes are fenced: they are made only while the row is held by the attempt that makes them.
  */
+import { everyProject, ownedBy, type Project, type Whose } from '../access/project.ts'
 import type { SampleReport, StepReport } from '../training/job.ts'
 import { notify, type Prisma, type Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -30,6 +31,7 @@ export const maxCrashes = 5
 
 export type NewJob = Pick<
   FineTuningJob,
+  | 'project'
   | 'requestId'
   | 'model'
   | 'modelVersion'
@@ -113,7 +115,7 @@ export class FineTuningStore {
   /** The snapshot is made: the job waits for its turn, or pauses when that was asked for meanwhile. */
   async validated(id: string, pictures: { used: number; leftOut: number }): Promise<void> {
     const { used, leftOut } = pictures
-    await this.#change(id, 'validated', {
+    await this.#change(everyProject, id, 'validated', {
       data: { pictures: used, leftOut },
       events: (standing) => [
         info(`Dataset read: ${used} pictures${leftOut > 0 ? `, ${leftOut} left out` : ''}`, {
@@ -130,15 +132,15 @@ export class FineTuningStore {
 
   /** Of a job that is not running: what is wrong with it. */
   async refuse(id: string, error: Failure): Promise<void> {
-    await this.#change(id, 'failed', {
+    await this.#change(everyProject, id, 'failed', {
       data: { errorCode: error.code, errorMessage: error.message },
       events: () => [failure(error)],
     })
   }
 
   /** @throws {FineTuningError} `job_not_found`, `wrong_state` */
-  pause(id: string): Promise<FineTuningJob> {
-    return this.#command(id, 'pause', (standing) =>
+  pause(project: Project, id: string): Promise<FineTuningJob> {
+    return this.#command(project, id, 'pause', (standing) =>
       standing.state === 'paused'
         ? [info('Job paused', { type: 'paused' })]
         : [info('Job pauses when its work at hand is saved', { type: 'pausing' })],
@@ -146,13 +148,13 @@ export class FineTuningStore {
   }
 
   /** @throws {FineTuningError} `job_not_found`, `wrong_state` */
-  resume(id: string): Promise<FineTuningJob> {
-    return this.#command(id, 'resume', () => [info('Job resumed', { type: 'resumed' })])
+  resume(project: Project, id: string): Promise<FineTuningJob> {
+    return this.#command(project, id, 'resume', () => [info('Job resumed', { type: 'resumed' })])
   }
 
   /** Does nothing to a job that is final already. @throws {FineTuningError} `job_not_found` */
-  cancel(id: string): Promise<FineTuningJob> {
-    return this.#command(id, 'cancel', () => [info('Job cancelled', { type: 'cancelled' })])
+  cancel(project: Project, id: string): Promise<FineTuningJob> {
+    return this.#command(project, id, 'cancel', () => [info('Job cancelled', { type: 'cancelled' })])
   }
 
   /** Takes the queued job that was created first; that begins a new attempt. */
@@ -248,9 +250,9 @@ export class FineTuningStore {
    * Removes a final job with all its rows.
    * @throws {FineTuningError} `job_not_found`, `wrong_state`, `in_use` while a checkpoint of it is live
    */
-  async delete(id: string): Promise<void> {
+  async delete(project: Project, id: string): Promise<void> {
     await this.#transaction(async (transaction) => {
-      const row = await lock(transaction, id)
+      const row = await lock(transaction, project, id)
       if (!isFinal(row.state))
         throw new FineTuningError('wrong_state', `the job is ${row.state}; cancel it first`)
       const live = await transaction.deployment.findFirst({ where: { jobId: id, state: 'live' } })
@@ -265,17 +267,19 @@ export class FineTuningStore {
   }
 
   async #command(
+    project: Project,
     id: string,
     event: StateEvent & ('pause' | 'resume' | 'cancel'),
     events: (standing: Standing) => readonly NewEvent[],
   ): Promise<FineTuningJob> {
-    const changed = await this.#change(id, event, { events })
+    const changed = await this.#change(project, id, event, { events })
     if ('refused' in changed)
       throw new FineTuningError('wrong_state', `the job is ${changed.refused}, and cannot ${event}`)
     return changed
   }
 
   async #change(
+    whose: Whose,
     id: string,
     event: StateEvent,
     {
@@ -287,7 +291,7 @@ export class FineTuningStore {
     },
   ): Promise<FineTuningJob | { readonly refused: Standing['state'] }> {
     return this.#transaction(async (transaction) => {
-      const row = await lock(transaction, id)
+      const row = await lock(transaction, whose, id)
       const standing = next(row, event)
       if (!standing) return { refused: row.state }
       if (standing.state === row.state && standing.pauseAsked === row.pauseAsked) return toJob(row)
@@ -331,7 +335,7 @@ export class FineTuningStore {
   ): Promise<Outcome> {
     return this.#transaction(async (transaction) => {
       if ((await this.#write(transaction, attempt, told)) === 'lost') return 'lost'
-      const row = await lock(transaction, attempt.id)
+      const row = await lock(transaction, everyProject, attempt.id)
       const standing = next(row, event)
       if (!standing) return 'lost'
       await this.#move(transaction, row, standing, data, [last(standing)])
@@ -396,9 +400,9 @@ const asJson = (value: object): Prisma.InputJsonObject =>
   JSON.parse(JSON.stringify(value)) as Prisma.InputJsonObject
 
 /** @throws {FineTuningError} `job_not_found` */
-async function lock(transaction: Transaction, id: string): Promise<Row> {
+async function lock(transaction: Transaction, whose: Whose, id: string): Promise<Row> {
   await transaction.$queryRaw`SELECT 1 FROM "FineTuningJob" WHERE "id" = ${id} FOR UPDATE`
-  const row = await transaction.fineTuningJob.findUnique({ where: { id } })
+  const row = await transaction.fineTuningJob.findUnique({ where: { id, ...ownedBy(whose) } })
   if (!row) throw new FineTuningError('job_not_found', `there is no job ${id}`)
   return row
 }

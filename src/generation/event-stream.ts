@@ -4,6 +4,7 @@
  * A notification only says that it is worth looking again. What was told is known by its number, so nothing is told twice,
  * and numbers have no gaps and become visible in order, so nothing is left out, whichever process looks and whenever.
  */
+import type { Project } from '../access/project.ts'
 import type { Announcements } from '../storage/announcements.ts'
 import { GenerationError } from './errors.ts'
 import { eventsAtOnce, finalEventOf, type EventLog } from './event-log.ts'
@@ -12,6 +13,7 @@ import { isSettled } from './generation.ts'
 import type { GenerationReader } from './reader.ts'
 
 export interface StreamOptions {
+  readonly project: Project
   readonly reader: GenerationReader
   readonly eventLog: EventLog
   readonly announcements: Announcements
@@ -21,11 +23,11 @@ export interface StreamOptions {
 export async function* streamEvents(
   id: string,
   { afterEventId = 0, signal }: { afterEventId?: number | undefined; signal?: AbortSignal | undefined },
-  { reader, eventLog, announcements }: StreamOptions,
+  { project, reader, eventLog, announcements }: StreamOptions,
 ): AsyncGenerator<GenerationEvent, void, undefined> {
   const subscription = announcements.subscribe(id)
   try {
-    const found = await reader.withEventCount(id)
+    const found = await reader.withEventCount(project, id)
     if (!found) throw new GenerationError('not_found', `there is no generation ${id}`)
     let told = Math.min(afterEventId, found.eventCount)
     for (;;) {
@@ -33,7 +35,7 @@ export async function* streamEvents(
       const announced = subscription.next(signal)
       let events = await eventLog.after(id, told)
       if (events.length === 0) {
-        const now = await reader.withEventCount(id)
+        const now = await reader.withEventCount(project, id)
         if (!now) return // deleted
         if (isSettled(now.generation)) {
           if (now.eventCount <= told) return

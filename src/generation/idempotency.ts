@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Project } from '../access/project.ts'
 import { Prisma, type Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import { GenerationError } from './errors.ts'
@@ -13,6 +14,8 @@ const keptMs = 24 * 60 * 60 * 1000
 const takenElsewhereMs = 100
 
 export interface IdempotentCall {
+  /** One project's keys are nothing to another. */
+  readonly project: Project
   readonly key: string
   readonly operation: string
   readonly body: unknown
@@ -20,25 +23,26 @@ export interface IdempotentCall {
 
 /** A call as it is kept and compared. */
 export interface Fingerprint {
+  readonly project: Project
   readonly key: string
   readonly operation: string
   readonly bodySha256: string
 }
 
-export function fingerprintOf({ key, operation, body }: IdempotentCall): Fingerprint {
-  return { key, operation, bodySha256: createHash('sha256').update(canonicalJson(body)).digest('hex') }
+export function fingerprintOf({ body, ...call }: IdempotentCall): Fingerprint {
+  return { ...call, bodySha256: createHash('sha256').update(canonicalJson(body)).digest('hex') }
 }
 
 /** Takes a key that is new or has expired; false when it is taken. Of concurrent twins one gets it. */
 export async function claimKey(
   transaction: Transaction,
-  { key, operation, bodySha256 }: Fingerprint,
+  { project, key, operation, bodySha256 }: Fingerprint,
   generationId: string | null,
 ): Promise<boolean> {
   const taken = await transaction.$executeRaw`
-    INSERT INTO "IdempotencyKey" AS kept ("key", "operation", "bodySha256", "generationId", "createdAt")
-    VALUES (${key}, ${operation}, ${bodySha256}, ${generationId}, ${new Date()})
-    ON CONFLICT ("key") DO UPDATE SET "operation" = excluded."operation", "bodySha256" = excluded."bodySha256",
+    INSERT INTO "IdempotencyKey" AS kept ("project", "key", "operation", "bodySha256", "generationId", "createdAt")
+    VALUES (${project}, ${key}, ${operation}, ${bodySha256}, ${generationId}, ${new Date()})
+    ON CONFLICT ("project", "key") DO UPDATE SET "operation" = excluded."operation", "bodySha256" = excluded."bodySha256",
       "generationId" = excluded."generationId", "answer" = NULL, "createdAt" = excluded."createdAt"
     WHERE kept."createdAt" <= ${expiry()}`
   return taken === 1
@@ -50,9 +54,10 @@ export async function claimKey(
  */
 export async function findKey(
   prisma: Pick<Transaction, 'idempotencyKey'>,
-  { key, operation, bodySha256 }: Fingerprint,
+  { project, key, operation, bodySha256 }: Fingerprint,
 ): Promise<{ generationId: string | null; answer: Prisma.JsonValue } | undefined> {
-  const entry = await prisma.idempotencyKey.findUnique({ where: { key, createdAt: { gt: expiry() } } })
+  const where = { project_key: { project, key }, createdAt: { gt: expiry() } }
+  const entry = await prisma.idempotencyKey.findUnique({ where })
   if (!entry) return undefined
   if (entry.operation !== operation) {
     throw new GenerationError(
@@ -95,21 +100,22 @@ export class IdempotentCalls {
    */
   async once<T>(call: IdempotentCall, work: () => Promise<T>): Promise<{ answer: T; replayed: boolean }> {
     const fingerprint = fingerprintOf(call)
+    const name = `${call.project} ${call.key}`
     for (;;) {
       const earlier = await findKey(this.#prisma, fingerprint)
       if (earlier && earlier.answer !== null) return { answer: unwrap(earlier.answer) as T, replayed: true }
-      const running = this.#running.get(call.key)
+      const running = this.#running.get(name)
       if (running) {
         await Promise.allSettled([running])
         continue
       }
       const first = this.#run(fingerprint, work)
-      this.#running.set(call.key, first)
+      this.#running.set(name, first)
       try {
         const done = await first
         if (done) return { ...done, replayed: false }
       } finally {
-        this.#running.delete(call.key)
+        this.#running.delete(name)
       }
       await sleep(takenElsewhereMs)
     }
@@ -117,15 +123,20 @@ export class IdempotentCalls {
 
   /** @returns undefined when the key was taken meanwhile, by another process or another operation */
   async #run<T>(fingerprint: Fingerprint, work: () => Promise<T>): Promise<{ answer: T } | undefined> {
-    const { key } = fingerprint
+    const { project, key } = fingerprint
     if (!(await this.#prisma.$transaction((transaction) => claimKey(transaction, fingerprint, null))))
       return undefined
     try {
       const answer = await work()
-      await this.#prisma.idempotencyKey.update({ where: { key }, data: { answer: wrap(answer) } })
+      await this.#prisma.idempotencyKey.update({
+        where: { project_key: { project, key } },
+        data: { answer: wrap(answer) },
+      })
       return { answer }
     } catch (error) {
-      await this.#prisma.idempotencyKey.deleteMany({ where: { key, answer: { equals: Prisma.DbNull } } })
+      await this.#prisma.idempotencyKey.deleteMany({
+        where: { project, key, answer: { equals: Prisma.DbNull } },
+      })
       throw error
     }
   }

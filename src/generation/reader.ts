@@ -1,4 +1,5 @@
 /** Looks at generations and changes none: one, a page of them, what is to be expected of one, and how many there are. */
+import type { Project } from '../access/project.ts'
 import type { Prisma } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import { GenerationError } from './errors.ts'
@@ -41,34 +42,44 @@ export class GenerationReader {
     this.#storage = storage
   }
 
-  async get(id: string): Promise<Generation | undefined> {
-    return (await this.withEventCount(id))?.generation
+  async get(project: Project, id: string): Promise<Generation | undefined> {
+    return (await this.withEventCount(project, id))?.generation
   }
 
   /** @throws {GenerationError} `not_found` */
-  async isFinal(id: string): Promise<boolean> {
-    const row = await this.#prisma.generation.findUnique({ where: { id }, select: { finishedAt: true } })
+  async isFinal(project: Project, id: string): Promise<boolean> {
+    const where = { id, project }
+    const row = await this.#prisma.generation.findUnique({ where, select: { finishedAt: true } })
     if (!row) throw new GenerationError('not_found', `there is no generation ${id}`)
     return row.finishedAt !== null
   }
 
   async withEventCount(
+    project: Project,
     id: string,
   ): Promise<{ readonly generation: Generation; readonly eventCount: number } | undefined> {
-    const row = await this.#prisma.generation.findUnique({ where: { id }, include: { images: true } })
+    const row = await this.#prisma.generation.findUnique({
+      where: { id, project },
+      include: { images: true },
+    })
     return row ? { generation: toGeneration(row), eventCount: row.eventCount } : undefined
   }
 
-  async image(id: string): Promise<ImageRecord | undefined> {
-    const row = await this.#prisma.image.findUnique({ where: { id }, include: { generation: true } })
+  async image(project: Project, id: string): Promise<ImageRecord | undefined> {
+    const where = { id, generation: { project } }
+    const row = await this.#prisma.image.findUnique({ where, include: { generation: true } })
     return row ? toImageRecord(row) : undefined
   }
 
   /** @throws {GenerationError} `invalid_cursor` */
-  async list({ cursor, limit = defaultLimit, ...filters }: ListOptions): Promise<GenerationPage> {
+  async list(
+    project: Project,
+    { cursor, limit = defaultLimit, ...filters }: ListOptions,
+  ): Promise<GenerationPage> {
     const { state, model, createdAfter, createdBefore } = filters
     const rows = await this.#prisma.generation.findMany({
       where: {
+        project,
         ...(state === undefined ? {} : { state }),
         ...(model === undefined ? {} : { model }),
         createdAt: {

@@ -1,6 +1,7 @@
 /** One request's life, as its callers see it: accepted, waited for, looked at, cancelled, fetched. */
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
+import type { Caller } from '../access/caller.ts'
 import type { ModelInfo, Priority, ServingPool } from '../engine/pool.ts'
 import type { BlobLink, ByteRange } from '../storage/blobs.ts'
 import { StorageError } from '../storage/errors.ts'
@@ -71,10 +72,8 @@ export interface GenerationMetrics {
   readonly devices: ServingPool['devices']
 }
 
-export interface GenerationService {
-  readonly models: readonly ModelInfo[]
-  /** Some device can take work. */
-  readonly ready: boolean
+/** One project's generations, as whoever asks for it may see and change them; all others are not there. */
+export interface Generations {
   /**
    * Writes row and job in one transaction: what it returned is not lost.
    * @throws {GenerationError} `idempotency_conflict`, `queue_full`, `unknown_model`, `invalid_text`
@@ -112,9 +111,20 @@ export interface GenerationService {
    * concurrent one waits for it. What failed may be tried again. `T` must be JSON.
    * @throws {GenerationError} `idempotency_conflict`
    */
-  once<T>(call: IdempotentCall, work: () => Promise<T>): Promise<{ answer: T; replayed: boolean }>
-  metrics(): Promise<GenerationMetrics>
+  once<T>(
+    call: Omit<IdempotentCall, 'project'>,
+    work: () => Promise<T>,
+  ): Promise<{ answer: T; replayed: boolean }>
   image(id: string): Promise<ImageRecord | undefined>
+}
+
+export interface GenerationService {
+  readonly models: readonly ModelInfo[]
+  /** Some device can take work. */
+  readonly ready: boolean
+  /** What this caller may see and do. */
+  of(caller: Caller): Generations
+  metrics(): Promise<GenerationMetrics>
   /** `range` is inclusive at both ends. @throws {GenerationError} `blob_missing`, `blobs_unavailable` */
   openBlob(key: string, range?: ByteRange): Promise<Readable>
   /** An address at which clients get the blob from the storage itself; undefined where they cannot. */
@@ -224,6 +234,81 @@ export async function startGenerationService(options: GenerationServiceOptions):
     }
   }
 
+  function of(caller: Caller): Generations {
+    const { project } = caller
+    return {
+      async create(parameters, { requestId, user, priority = 'normal', deadline, previews, webhook, ...idempotent }) {
+        const { idempotencyKey: key, idempotencyBody: body = parameters } = idempotent
+        const { idempotencyOperation: operation = 'generateImages' } = idempotent
+        const model = findModel(parameters.model, pool.models)
+        checkText({
+          prompt: parameters.prompt,
+          negative_prompt: parameters.negativePrompt,
+          user,
+          'Idempotency-Key': key,
+        })
+        const steps = previewSteps(previews, parameters.steps)
+        const work = { ...parameters, previews: previewRequest(steps) }
+        const expectedMs = pool.expectedMs(work) * parameters.count
+        const request = {
+          caller,
+          parameters,
+          requestId,
+          user,
+          priority,
+          deadline,
+          expectedMs,
+          previewSteps: steps,
+          webhook,
+          rowTokens: rowTokensOf(parameters, model),
+          idempotency: key === undefined ? undefined : { project, key, operation, body },
+        }
+        return store.create(request, (workMs) => {
+          try {
+            admit({ workMs, devices: devices(), priority, maxWaitMs })
+          } catch (error) {
+            totals.refused += 1
+            throw error
+          }
+        })
+      },
+      async settled(id, { signal } = {}) {
+        const announcements = settlements.subscribe(id)
+        try {
+          for (;;) {
+            const announced = announcements.next(signal)
+            if (await reader.isFinal(project, id)) {
+              const now = await reader.get(project, id)
+              if (now && isSettled(now)) return now
+            }
+            await announced
+          }
+        } finally {
+          announcements.stop()
+        }
+      },
+      async get(id) {
+        const generation = await reader.get(project, id)
+        return generation && { ...generation, ...(await outlookOf(generation)) }
+      },
+      list: (options = {}) => reader.list(project, options),
+      async cancel(id) {
+        if (await store.cancel(project, id)) totals.cancelled += 1
+        return reader.get(project, id)
+      },
+      async delete(id) {
+        const blobKeys = await store.delete(project, id)
+        if (blobKeys) await discardBlobs(blobKeys, storage.blobs, log)
+        return blobKeys !== undefined
+      },
+      events: (id, options = {}) =>
+        streamEvents(id, options, { project, reader, eventLog, announcements: news }),
+      preview: (id, eventId) => eventLog.preview(project, id, eventId),
+      once: (call, work) => calls.once({ ...call, project }, work),
+      image: (id) => reader.image(project, id),
+    }
+  }
+
   return {
     get models() {
       return pool.models
@@ -231,76 +316,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
     get ready() {
       return pool.ready
     },
-    async create(
-      parameters,
-      { requestId, user, priority = 'normal', deadline, previews, webhook, ...idempotent },
-    ) {
-      const { idempotencyKey: key, idempotencyBody: body = parameters } = idempotent
-      const { idempotencyOperation: operation = 'generateImages' } = idempotent
-      const model = findModel(parameters.model, pool.models)
-      checkText({
-        prompt: parameters.prompt,
-        negative_prompt: parameters.negativePrompt,
-        user,
-        'Idempotency-Key': key,
-      })
-      const steps = previewSteps(previews, parameters.steps)
-      const work = { ...parameters, previews: previewRequest(steps) }
-      const expectedMs = pool.expectedMs(work) * parameters.count
-      const request = {
-        parameters,
-        requestId,
-        user,
-        priority,
-        deadline,
-        expectedMs,
-        previewSteps: steps,
-        webhook,
-        rowTokens: rowTokensOf(parameters, model),
-        idempotency: key === undefined ? undefined : { key, operation, body },
-      }
-      return store.create(request, (workMs) => {
-        try {
-          admit({ workMs, devices: devices(), priority, maxWaitMs })
-        } catch (error) {
-          totals.refused += 1
-          throw error
-        }
-      })
-    },
-    async settled(id, { signal } = {}) {
-      const announcements = settlements.subscribe(id)
-      try {
-        for (;;) {
-          const announced = announcements.next(signal)
-          if (await reader.isFinal(id)) {
-            const now = await reader.get(id)
-            if (now && isSettled(now)) return now
-          }
-          await announced
-        }
-      } finally {
-        announcements.stop()
-      }
-    },
-    async get(id) {
-      const generation = await reader.get(id)
-      return generation && { ...generation, ...(await outlookOf(generation)) }
-    },
-    list: (options = {}) => reader.list(options),
-    async cancel(id) {
-      if (await store.cancel(id)) totals.cancelled += 1
-      return reader.get(id)
-    },
-    async delete(id) {
-      const blobKeys = await store.delete(id)
-      if (blobKeys) await discardBlobs(blobKeys, storage.blobs, log)
-      return blobKeys !== undefined
-    },
-    events: (id, options = {}) => streamEvents(id, options, { reader, eventLog, announcements: news }),
-    preview: (id, eventId) => eventLog.preview(id, eventId),
-    once: (call, work) => calls.once(call, work),
-    image: (id) => reader.image(id),
+    of,
     async openBlob(key, range) {
       try {
         return await storage.blobs.open(key, range)

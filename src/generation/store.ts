@@ -8,6 +8,8 @@
  * while the row is claimed by the attempt that computed it. A claim begins a new attempt, so whoever held the row before can
  * no longer write.
  */
+import type { Caller } from '../access/caller.ts'
+import type { Project } from '../access/project.ts'
 import { notify, type Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { Priority } from '../engine/pool.ts'
@@ -42,6 +44,7 @@ const suspectCrashes = 2
 const firstTurn = new Date(Date.UTC(2000, 0))
 
 export interface NewGeneration {
+  readonly caller: Caller
   readonly parameters: GenerationParameters
   readonly requestId: string
   readonly user: string | undefined
@@ -93,14 +96,15 @@ export class GenerationStore {
     request: NewGeneration,
     admit: (workMs: number) => void,
   ): Promise<{ generation: Generation; replayed: boolean }> {
-    const { parameters, idempotency, previewSteps, webhook, ...columns } = request
+    const { caller, parameters, idempotency, previewSteps, webhook, ...columns } = request
+    const { project } = caller
     const fingerprint = idempotency && fingerprintOf(idempotency)
     const createdAt = new Date()
     const turnAt = turnOf({ ...request, createdAt })
     const id = newGenerationId()
     for (;;) {
       const key = fingerprint && (await findKey(this.#prisma, fingerprint))
-      if (key) return { generation: await this.#expectReplay(key.generationId), replayed: true }
+      if (key) return { generation: await this.#expectReplay(project, key.generationId), replayed: true }
       const accepted = await this.#transaction(async (transaction) => {
         // A twin with the same key may have committed since the look: then its generation is the answer.
         if (fingerprint && !(await claimKey(transaction, fingerprint, id))) return undefined
@@ -111,6 +115,8 @@ export class GenerationStore {
             ...columns,
             ...toColumns(parameters),
             id,
+            project,
+            keyId: caller.key?.id ?? null,
             user: request.user ?? null,
             deadline: request.deadline ?? null,
             previewSteps: [...previewSteps],
@@ -230,10 +236,10 @@ export class GenerationStore {
    * Does nothing to a generation that is final already.
    * @returns whether it was not
    */
-  async cancel(id: string): Promise<boolean> {
+  async cancel(project: Project, id: string): Promise<boolean> {
     return this.#transaction(async (transaction) => {
       const [row] = await transaction.generation.updateManyAndReturn({
-        where: { id, state: { in: ['queued', 'running'] } },
+        where: { id, project, state: { in: ['queued', 'running'] } },
         data: {
           state: 'cancelled',
           finishedAt: new Date(),
@@ -253,17 +259,17 @@ export class GenerationStore {
    * @returns the blobs that nobody needs any more; undefined when there is no such generation
    * @throws {GenerationError} `not_settled`
    */
-  async delete(id: string): Promise<string[] | undefined> {
+  async delete(project: Project, id: string): Promise<string[] | undefined> {
     return this.#transaction(async (transaction) => {
       const row = await transaction.generation.findUnique({
-        where: { id },
+        where: { id, project },
         include: { images: true, events: { where: { blobKey: { not: null } } } },
       })
       if (!row) return undefined
       if (!isSettled(toGeneration(row))) {
         throw new GenerationError('not_settled', `the generation is ${row.state}; cancel it first`)
       }
-      await transaction.generation.delete({ where: { id } })
+      await transaction.generation.delete({ where: { id, project } })
       await notify(transaction, eventChannel, id)
       return [...row.images, ...row.events].flatMap(({ blobKey }) => blobKey ?? [])
     })
@@ -391,11 +397,14 @@ export class GenerationStore {
     await this.#storage.generationQueue.remove(transaction, jobIdOf(generationId))
   }
 
-  async #expectReplay(generationId: string | null): Promise<Generation> {
+  async #expectReplay(project: Project, generationId: string | null): Promise<Generation> {
     const row =
       generationId === null
         ? undefined
-        : await this.#prisma.generation.findUnique({ where: { id: generationId }, include: { images: true } })
+        : await this.#prisma.generation.findUnique({
+            where: { id: generationId, project },
+            include: { images: true },
+          })
     if (row) return toGeneration(row)
     throw new GenerationError(
       'generation_deleted',

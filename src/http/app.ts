@@ -9,12 +9,14 @@ import Fastify, {
   type FastifyRequest,
 } from 'fastify'
 import { pino } from 'pino'
+import { keyless } from '../access/caller.ts'
 import type { Config } from '../config.ts'
 import type { DatasetService } from '../datasets/service.ts'
 import type { FineTuningService } from '../fine-tuning/service.ts'
 import type { GenerationService } from '../generation/service.ts'
 import type { WebhookService } from '../webhooks/service.ts'
 import { hangUpOnRest, hasBody, headTimeoutMs, inTime, patienceFor } from './arrival.ts'
+import { letIn } from './caller.ts'
 import { answerClientError } from './client-error.ts'
 import {
   archiveTypesOf,
@@ -158,6 +160,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     reply.header('x-request-id', request.id)
     refuseForeign(request, config)
     links.isSigned(request)
+    letIn(request, keyless)
     forgetTypeOfNothing(request)
     refuseEncodedBody(request)
     if (lifecycle.isClosing)

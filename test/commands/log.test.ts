@@ -1,5 +1,6 @@
 /** Property: what the database says of a failed query tells nobody what its user wrote. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { keyless } from '../../src/access/caller.ts'
 import { createLog } from '../../src/commands/log.ts'
 import { GenerationStore } from '../../src/generation/store.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
@@ -31,6 +32,7 @@ test.each([
   const error: unknown = await new GenerationStore(storage)
     .create(
       {
+        caller: keyless,
         parameters,
         requestId: 'req_1',
         user: secret,

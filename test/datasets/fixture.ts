@@ -11,11 +11,12 @@ import {
   type DatasetServiceOptions,
 } from '../../src/datasets/service.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
+import { owned, type With } from '../access/owned.ts'
 import { preparedFolder } from '../storage/prepared-folder.ts'
 
 export interface DatasetFixture {
   readonly storage: Storage
-  readonly service: DatasetService
+  readonly service: With<DatasetService>
   readonly dataDir: string
   start(options?: Partial<DatasetServiceOptions>): Promise<void>
   /** Uploads and waits for the check to end. */
@@ -29,7 +30,7 @@ export function useDatasets(): DatasetFixture {
   const log = pino({ level: 'silent' })
   let dataDir: string
   let storage: Storage
-  let service: DatasetService | undefined
+  let service: With<DatasetService> | undefined
 
   beforeAll(async () => {
     dataDir = await preparedFolder()
@@ -65,7 +66,7 @@ export function useDatasets(): DatasetFixture {
       return dataDir
     },
     async start(options = {}) {
-      service = await startDatasetService({ storage, log, dataDir, foldersRoot: '', ...options })
+      service = owned(await startDatasetService({ storage, log, dataDir, foldersRoot: '', ...options }))
     },
     async add(bytes, wish = {}) {
       const { id } = await started().upload(

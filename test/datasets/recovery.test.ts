@@ -16,7 +16,7 @@ async function leave(
   files: Readonly<Record<string, Buffer>>,
 ): Promise<void> {
   await datasets.storage.database.prisma.dataset.create({
-    data: { name: 'left', source: 'upload', labels: 'auto', ...row },
+    data: { project: 'default', name: 'left', source: 'upload', labels: 'auto', ...row },
   })
   for (const [name, bytes] of Object.entries(files)) write(join(row.id, name), bytes)
 }

@@ -18,6 +18,7 @@ import type { JobSpecification } from '../../src/fine-tuning/specification.ts'
 import { isFinal, type FineTuningState } from '../../src/fine-tuning/states.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { picture } from '../datasets/pictures.ts'
+import { owned, type With } from '../access/owned.ts'
 import { preparedFolder } from '../storage/prepared-folder.ts'
 import { goldenBase } from '../training/small-run.ts'
 
@@ -28,12 +29,12 @@ export const log = pino({ level: process.env['ATELIER_TEST_LOG'] ?? 'silent' })
 export interface Fixture {
   readonly dataDir: string
   readonly storage: Storage
-  readonly datasets: DatasetService
-  readonly service: FineTuningService
+  readonly datasets: With<DatasetService>
+  readonly service: With<FineTuningService>
   /** Of twelve pictures with captions and labels. */
   readonly datasetId: string
   /** Starts the service, or starts it anew, as a server does. */
-  start(pool: Pool): Promise<FineTuningService>
+  start(pool: Pool): Promise<With<FineTuningService>>
   /** Writes a folder of files and makes a dataset of it. */
   addDataset(name: string, files: Readonly<Record<string, string | Buffer>>): Promise<string>
   create(specification?: Partial<JobSpecification>, request?: Partial<JobRequest>): Promise<FineTuningJob>
@@ -56,9 +57,9 @@ export const smallStage = {
 export function useFineTuning(): Fixture {
   let dataDir: string
   let storage: Storage
-  let datasets: DatasetService
+  let datasets: With<DatasetService>
   let datasetId: string
-  let service: FineTuningService | undefined
+  let service: With<FineTuningService> | undefined
 
   async function addDataset(name: string, files: Readonly<Record<string, string | Buffer>>): Promise<string> {
     const folder = join(dataDir, 'sources', name)
@@ -77,13 +78,15 @@ export function useFineTuning(): Fixture {
     storage = await openStorage({ dataDir, onError })
     await mkdir(join(dataDir, 'sources'))
     await mkdir(join(dataDir, 'dits', 'one'), { recursive: true })
-    datasets = await startDatasetService({
-      storage,
-      log,
-      dataDir,
-      foldersRoot: join(dataDir, 'sources'),
-      inUse: datasetInUse,
-    })
+    datasets = owned(
+      await startDatasetService({
+        storage,
+        log,
+        dataDir,
+        foldersRoot: join(dataDir, 'sources'),
+        inUse: datasetInUse,
+      }),
+    )
     const pictures = await Promise.all(Array.from({ length: 12 }, (_, index) => picture(20 * index)))
     const lines = pictures.map((_, index) =>
       JSON.stringify({
@@ -127,18 +130,20 @@ export function useFineTuning(): Fixture {
     async start(pool) {
       await service?.close()
       service = undefined
-      service = await startFineTuningService({
-        storage,
-        pool,
-        datasets,
-        log,
-        dataDir,
-        configured,
-        rates: { watts: 100, gramsPerKwh: 480, costPerDeviceHour: 2 },
-        gpus: [],
-        sources: join(dataDir, 'dits'),
-        maxMicroStepMs: 1e6,
-      })
+      service = owned(
+        await startFineTuningService({
+          storage,
+          pool,
+          datasets,
+          log,
+          dataDir,
+          configured,
+          rates: { watts: 100, gramsPerKwh: 480, costPerDeviceHour: 2 },
+          gpus: [],
+          sources: join(dataDir, 'dits'),
+          maxMicroStepMs: 1e6,
+        }),
+      )
       return service
     },
     addDataset,

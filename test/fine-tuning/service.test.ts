@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { keyless } from '../../src/access/caller.ts'
 import { EngineError } from '../../src/engine/pool.ts'
 import { modelsToServe } from '../../src/fine-tuning/deployments.ts'
 import { maxCrashes } from '../../src/fine-tuning/store.ts'
@@ -357,11 +358,16 @@ describe('bad data', () => {
     const datasetId = await fixture.addDataset('scored', files)
     const [item] = (await fixture.datasets.items(datasetId)).data
     // The row commits before the snapshot begins; the change comes in between.
-    const snapshot = vi.spyOn(fixture.datasets, 'snapshot').mockImplementationOnce(async (id, file) => {
-      await fixture.datasets.changeItem(id, item!.id, { aestheticScore: 1 })
-      return fixture.datasets.snapshot(id, file)
+    const { datasets } = fixture
+    const mine = datasets.of(keyless)
+    const of = vi.spyOn(datasets, 'of').mockReturnValue({
+      ...mine,
+      async snapshot(id, file) {
+        await mine.changeItem(id, item!.id, { aestheticScore: 1 })
+        return mine.snapshot(id, file)
+      },
     })
-    onTestFinished(() => snapshot.mockRestore())
+    onTestFinished(() => of.mockRestore())
     const { id } = await fixture.create({ stages: [{ ...smallStage, minAestheticScore: 5 }] }, { datasetId })
     expect((await fixture.until(id, 'failed')).error).toEqual({
       code: 'bad_dataset',

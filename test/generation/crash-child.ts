@@ -1,6 +1,7 @@
 /** Serves a data folder with the painting pool and accepts generations without end, printing the id of each accepted one. */
 import { pino } from 'pino'
 import { startGenerationService } from '../../src/generation/service.ts'
+import { owned } from '../access/owned.ts'
 import { openStorage } from '../../src/storage/storage.ts'
 import { paintModel, paintPool } from './paint-pool.ts'
 import { someParameters } from './parameters.ts'
@@ -9,13 +10,15 @@ const [dataDir, round] = process.argv.slice(2)
 if (dataDir === undefined || round === undefined) throw new Error('usage: crash-child.ts FOLDER ROUND')
 const log = pino({ level: 'warn' }, pino.destination(2))
 const storage = await openStorage({ dataDir, onError: (error) => log.error(error) })
-const service = await startGenerationService({
-  storage,
-  pool: paintPool({ stepMs: 1 }),
-  log,
-  maxWaitMs: 1e9,
-  window: { workMs: Infinity, images: 8 },
-})
+const service = owned(
+  await startGenerationService({
+    storage,
+    pool: paintPool({ stepMs: 1 }),
+    log,
+    maxWaitMs: 1e9,
+    window: { workMs: Infinity, images: 8 },
+  }),
+)
 console.log('open')
 for (let i = 0; ; i++) {
   const parameters = someParameters({

@@ -10,6 +10,7 @@ import { expect, test } from 'vitest'
 import { startGenerationService } from '../../src/generation/service.ts'
 import { maxCrashes } from '../../src/generation/store.ts'
 import { openStorage } from '../../src/storage/storage.ts'
+import { owned } from '../access/owned.ts'
 import { startChild } from '../storage/folders.ts'
 import { preparedFolder } from '../storage/prepared-folder.ts'
 import { paint, paintPool } from './paint-pool.ts'
@@ -47,13 +48,15 @@ test(
       where: { state: { in: ['queued', 'running'] } },
     })
     expect(interrupted).toBeGreaterThan(0)
-    const service = await startGenerationService({
-      storage,
-      pool: paintPool(),
-      log: pino({ level: 'silent' }),
-      maxWaitMs: 1e9,
-      sweep: { everyMs: 0, safetyAgeMs: 0 },
-    })
+    const service = owned(
+      await startGenerationService({
+        storage,
+        pool: paintPool(),
+        log: pino({ level: 'silent' }),
+        maxWaitMs: 1e9,
+        sweep: { everyMs: 0, safetyAgeMs: 0 },
+      }),
+    )
     // a row may have been committed whose acceptance the kill kept from being told; it counts as accepted
     const rows = await storage.database.prisma.generation.findMany({ select: { id: true } })
     const ids = new Set(rows.map(({ id }) => id))

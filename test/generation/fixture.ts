@@ -11,6 +11,7 @@ import {
 } from '../../src/generation/service.ts'
 import type { Window } from '../../src/generation/turns.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
+import { owned, type With } from '../access/owned.ts'
 import { preparedFolder } from '../storage/prepared-folder.ts'
 import { paintPool, type PaintOptions, type PaintPool } from './paint-pool.ts'
 import { someParameters } from './parameters.ts'
@@ -25,7 +26,7 @@ export interface StartOptions extends PaintOptions {
 
 export interface Fixture {
   readonly storage: Storage
-  readonly service: GenerationService
+  readonly service: With<GenerationService>
   readonly pool: PaintPool
   start(options?: StartOptions): Promise<void>
   /** @returns the new generation's id */
@@ -38,7 +39,7 @@ export function useService(): Fixture {
   const log = pino({ level: 'silent' })
   let dataDir: string
   let storage: Storage
-  let service: GenerationService | undefined
+  let service: With<GenerationService> | undefined
   let pool: PaintPool
 
   beforeAll(async () => {
@@ -71,7 +72,7 @@ export function useService(): Fixture {
     },
     async start({ maxWaitMs = 1e9, window = {}, ...paint } = {}) {
       pool = paintPool(paint)
-      service = await startGenerationService({ storage, pool, log, maxWaitMs, window, sweep })
+      service = owned(await startGenerationService({ storage, pool, log, maxWaitMs, window, sweep }))
       await service.swept
     },
     async create(changes = {}, options = {}) {

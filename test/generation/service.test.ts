@@ -10,6 +10,7 @@ import type { SettledGeneration } from '../../src/generation/generation.ts'
 import { startGenerationService, type GenerationService } from '../../src/generation/service.ts'
 import { GenerationStore } from '../../src/generation/store.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
+import { owned, type With } from '../access/owned.ts'
 import { preparedFolder } from '../storage/prepared-folder.ts'
 import { paint, paintPool, type PaintOptions, type PaintPool } from './paint-pool.ts'
 import { someParameters } from './parameters.ts'
@@ -18,7 +19,7 @@ const log = pino({ level: 'silent' })
 const sweep = { everyMs: 0, safetyAgeMs: 0 }
 let dataDir: string
 let storage: Storage
-let service: GenerationService
+let service: With<GenerationService>
 let pool: PaintPool
 
 beforeAll(async () => {
@@ -40,7 +41,7 @@ async function start(options: PaintOptions & { maxWaitMs?: number; images?: numb
   const { maxWaitMs = 1e9, images = 64, ...paint } = options
   pool = paintPool(paint)
   const window = { workMs: Infinity, images }
-  service = await startGenerationService({ storage, pool, log, maxWaitMs, window, sweep })
+  service = owned(await startGenerationService({ storage, pool, log, maxWaitMs, window, sweep }))
   await service.swept
 }
 
@@ -268,7 +269,7 @@ describe('failure', () => {
       },
     }
     pool = paintPool()
-    service = await startGenerationService({ storage: full, pool, log, maxWaitMs: 1e9 })
+    service = owned(await startGenerationService({ storage: full, pool, log, maxWaitMs: 1e9 }))
     expect(await service.settled(await create())).toMatchObject({
       state: 'failed',
       error: { code: 'storage_failed' },
@@ -363,7 +364,7 @@ describe('an idempotency key', () => {
     const first = await post(key, body)
     const age = (ms: number) =>
       storage.database.prisma.idempotencyKey.update({
-        where: { key },
+        where: { project_key: { project: 'default', key } },
         data: { createdAt: new Date(Date.now() - ms) },
       })
     const dayMs = 24 * 60 * 60 * 1000

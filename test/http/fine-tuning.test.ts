@@ -4,13 +4,14 @@ import OpenAI from 'openai'
 import supertest from 'supertest'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { startGenerationService, type GenerationService } from '../../src/generation/service.ts'
+import { owned, type With } from '../access/owned.ts'
 import { log, useFineTuning } from '../fine-tuning/fixture.ts'
 import { practicePool, trainingFailed, type PracticePool } from '../fine-tuning/practice-pool.ts'
 import { buildTestApp, listen } from './server.ts'
 
 const fixture = useFineTuning()
 let pool: PracticePool
-let generation: GenerationService
+let generation: With<GenerationService>
 let app: FastifyInstance
 let address: string
 
@@ -18,7 +19,7 @@ beforeAll(async () => {
   pool = practicePool()
   const { storage } = fixture
   const fineTuning = await fixture.start(pool)
-  generation = await startGenerationService({ storage, pool, log, maxWaitMs: 1e9 })
+  generation = owned(await startGenerationService({ storage, pool, log, maxWaitMs: 1e9 }))
   app = await buildTestApp(generation, { fineTuning, logger: log })
   address = await listen(app)
 })

@@ -221,13 +221,16 @@ test('clients that leave leave nothing behind, and the generation goes on', asyn
     ...generation,
     models: generation.models,
     ready: true,
-    async *events(...args) {
-      try {
-        yield* generation.events(...args)
-      } finally {
-        stopped.push(args[0])
-      }
-    },
+    of: (caller) => ({
+      ...generation.of(caller),
+      async *events(...args) {
+        try {
+          yield* generation.events(...args)
+        } finally {
+          stopped.push(args[0])
+        }
+      },
+    }),
   })
   const there = new URL(await listen(watched))
   const streams = await Promise.all(

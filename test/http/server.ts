@@ -15,6 +15,7 @@ import { startGenerationService, type GenerationService } from '../../src/genera
 import { buildApp, type AppDependencies } from '../../src/http/app.ts'
 import { createAjv } from '../../src/http/validation.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
+import { owned, type With } from '../access/owned.ts'
 import { prepare } from '../storage/prepared-folder.ts'
 import { paintPool, type PaintOptions, type PaintPool } from '../generation/paint-pool.ts'
 import { idleFineTuning, unreachableDatasets, unreachableWebhooks } from './unreachable.ts'
@@ -22,8 +23,8 @@ import { idleFineTuning, unreachableDatasets, unreachableWebhooks } from './unre
 export const silent: Logger = pino({ level: 'silent' })
 
 export interface TestService {
-  readonly generation: GenerationService
-  readonly datasets: DatasetService
+  readonly generation: With<GenerationService>
+  readonly datasets: With<DatasetService>
   readonly pool: PaintPool
   readonly storage: Storage
   close(): Promise<void>
@@ -38,20 +39,24 @@ export async function startTestService(
   const unexpected: Error[] = []
   const storage = await openStorage({ dataDir, onError: (error) => unexpected.push(error) })
   const pool = paintPool(paint)
-  const generation = await startGenerationService({
-    storage,
-    pool,
-    log: silent,
-    maxWaitMs,
-    window: { images: 2 },
-  })
-  const datasets = await startDatasetService({
-    storage,
-    log: silent,
-    dataDir,
-    foldersRoot: '',
-    ...datasetOptions,
-  })
+  const generation = owned(
+    await startGenerationService({
+      storage,
+      pool,
+      log: silent,
+      maxWaitMs,
+      window: { images: 2 },
+    }),
+  )
+  const datasets = owned(
+    await startDatasetService({
+      storage,
+      log: silent,
+      dataDir,
+      foldersRoot: '',
+      ...datasetOptions,
+    }),
+  )
   return {
     generation,
     datasets,

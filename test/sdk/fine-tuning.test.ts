@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startGenerationService, type GenerationService } from '../../src/generation/service.ts'
+import { owned, type With } from '../access/owned.ts'
 import { createAtelier, type Atelier } from '../../src/sdk/index.ts'
 import { log, useFineTuning } from '../fine-tuning/fixture.ts'
 import { practicePool, type PracticePool } from '../fine-tuning/practice-pool.ts'
@@ -10,14 +11,14 @@ import { buildTestApp, listen } from '../http/server.ts'
 
 const fixture = useFineTuning()
 let pool: PracticePool
-let generation: GenerationService
+let generation: With<GenerationService>
 let app: FastifyInstance
 let atelier: Atelier
 
 beforeAll(async () => {
   pool = practicePool()
   const fineTuning = await fixture.start(pool)
-  generation = await startGenerationService({ storage: fixture.storage, pool, log, maxWaitMs: 1e9 })
+  generation = owned(await startGenerationService({ storage: fixture.storage, pool, log, maxWaitMs: 1e9 }))
   app = await buildTestApp(generation, { fineTuning })
   atelier = createAtelier({ baseUrl: await listen(app), maxRetries: 1, maxDelayMs: 100 })
 })

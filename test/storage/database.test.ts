@@ -12,6 +12,7 @@ const holder = fileURLToPath(new URL('hold-database.ts', import.meta.url))
 let database: Database
 
 const row = (id: string) => ({
+  project: 'default',
   id,
   requestId: 'req',
   model: 'tiny',

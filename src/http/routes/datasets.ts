@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Dataset } from '../../datasets/dataset.ts'
 import { withDefaults, type ContractRequest, type Handler } from '../contract.ts'
+import { callerOf } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { describeValue } from '../validation.ts'
 import { addressOf } from '../links.ts'
@@ -27,16 +28,17 @@ export function createDataset(dependencies: RouteDependencies): Handler<'createD
 type Create = ContractRequest<'createDataset'>
 
 async function receiveArchive(
-  { query, headers }: Create,
+  request: Create,
   stream: Readable,
   { datasets, lifecycle }: RouteDependencies,
 ): Promise<Dataset> {
+  const { query, headers } = request
   if (query.name === undefined) {
     const message = 'name: expected a name of 1 to 200 characters in the query, got nothing'
     throw new ApiError('missing_required_parameter', message, { param: 'name' })
   }
   const length = headers['content-length']
-  return datasets.upload(
+  return datasets.of(callerOf(request)).upload(
     { name: query.name, labels: query.label_source },
     {
       stream,
@@ -46,22 +48,21 @@ async function receiveArchive(
   )
 }
 
-async function copyFolder(
-  { body, query }: Create,
-  { datasets, contract }: RouteDependencies,
-): Promise<Dataset> {
+async function copyFolder(request: Create, { datasets, contract }: RouteDependencies): Promise<Dataset> {
+  const { body, query } = request
   const [param] = Object.keys(query)
   if (param !== undefined) {
     const message = `${param}: expected it in the body, where that is JSON, got it in the query`
     throw new ApiError('unknown_parameter', message, { param })
   }
   const { label_source: labels } = withDefaults(contract, 'CreateDatasetRequest', body, ['label_source'])
-  return datasets.fromFolder({ name: body.name, folder: body.folder, labels })
+  return datasets.of(callerOf(request)).fromFolder({ name: body.name, folder: body.folder, labels })
 }
 
 export function listDatasets({ datasets }: RouteDependencies): Handler<'listDatasets'> {
-  return async ({ query: { limit, cursor } }) => {
-    const { data, nextCursor } = await datasets.list({ limit, cursor })
+  return async (request) => {
+    const { limit, cursor } = request.query
+    const { data, nextCursor } = await datasets.of(callerOf(request)).list({ limit, cursor })
     return {
       object: 'list',
       data: data.map((dataset) => describeDataset(dataset)),
@@ -71,28 +72,34 @@ export function listDatasets({ datasets }: RouteDependencies): Handler<'listData
 }
 
 export function getDataset({ datasets }: RouteDependencies): Handler<'getDataset'> {
-  return async ({ params: { id }, query: { resolution } }) => {
-    const dataset = await datasets.get(id)
+  return async (request) => {
+    const { id } = request.params
+    const { resolution } = request.query
+    const mine = datasets.of(callerOf(request))
+    const dataset = await mine.get(id)
     if (!dataset) throw datasetNotFound(id)
     if (dataset.state !== 'ready') return describeDataset(dataset)
     const [labels, buckets] = await Promise.all([
-      datasets.labels(id),
-      resolution === undefined ? undefined : datasets.buckets(id, resolution),
+      mine.labels(id),
+      resolution === undefined ? undefined : mine.buckets(id, resolution),
     ])
     return describeDataset(dataset, { labels, ...(buckets && { buckets }) })
   }
 }
 
 export function deleteDataset({ datasets }: RouteDependencies): Handler<'deleteDataset'> {
-  return async ({ params: { id } }, reply): Promise<FastifyReply> => {
-    if (!(await datasets.delete(id))) throw datasetNotFound(id)
+  return async (request, reply): Promise<FastifyReply> => {
+    const { id } = request.params
+    if (!(await datasets.of(callerOf(request)).delete(id))) throw datasetNotFound(id)
     return reply.code(204).send()
   }
 }
 
 export function listDatasetProblems({ datasets }: RouteDependencies): Handler<'listDatasetProblems'> {
-  return async ({ params: { id }, query: { limit, cursor } }) => {
-    const { data, nextCursor } = await datasets.problems(id, { limit, cursor })
+  return async (request) => {
+    const { id } = request.params
+    const { limit, cursor } = request.query
+    const { data, nextCursor } = await datasets.of(callerOf(request)).problems(id, { limit, cursor })
     return { object: 'list', data: data.map(describeProblem), next_cursor: nextCursor ?? null }
   }
 }

@@ -1,5 +1,6 @@
 /** Checkpoints put live, and taken back: `/v1/deployments`, and what changes which of them serves under a name. */
 import type { FastifyReply } from 'fastify'
+import { callerOf } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import type { Handler } from '../contract.ts'
 import { resolveModel } from '../limits.ts'
@@ -25,7 +26,7 @@ export function deployFineTuningCheckpoint(
       body: { id, checkpoint, name: name ?? null },
     }
     const deployed = await onceForKey(request, reply, dependencies, call, async () => {
-      const deployment = await service.deploy(id, checkpoint, name ?? undefined)
+      const deployment = await service.of(callerOf(request)).deploy(id, checkpoint, name ?? undefined)
       log.info({ deploymentId: deployment.id, name: deployment.name }, 'checkpoint deployed')
       return deployment.id
     })

@@ -1,9 +1,11 @@
 /** `/v1/fine_tuning/jobs`: jobs planned, created, looked at, listed, paused, resumed, cancelled and deleted. */
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Deployment } from '../../fine-tuning/deployments.ts'
 import type { FineTuningJob } from '../../fine-tuning/job.ts'
+import type { FineTuningJobs } from '../../fine-tuning/service.ts'
 import type { SchemaFineTuningJob } from '../../sdk/schema.ts'
 import type { Handler } from '../contract.ts'
+import { callerOf } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { resolveModel } from '../limits.ts'
 import { describeValue } from '../validation.ts'
@@ -22,21 +24,23 @@ export function createFineTuningJob(dependencies: RouteDependencies): Handler<'c
       ...readJobRequest(body),
       model: resolveModel(model, generation.models, config.modelAliases).name,
     }
-    if (body.dry_run === true) return describePlanned(await service.plan(wanted), service)
+    if (body.dry_run === true)
+      return describePlanned(await service.of(callerOf(request)).plan(wanted), service)
     const call = { operation: 'createFineTuningJob', body }
     const id = await onceForKey(request, reply, dependencies, call, async () => {
-      const job = await service.create({ ...wanted, requestId: request.id })
+      const job = await service.of(callerOf(request)).create({ ...wanted, requestId: request.id })
       log.info({ jobId: job.id }, 'fine-tuning job accepted')
       return job.id
     })
     reply.code(202).header('location', `${addressOf(request, config)}/v1/fine_tuning/jobs/${id}`)
-    return describe(await findJob(id, dependencies), dependencies)
+    return describe(await findJob(id, request, dependencies), dependencies)
   }
 }
 
 export function listFineTuningJobs({ fineTuning }: RouteDependencies): Handler<'listFineTuningJobs'> {
-  return async ({ query: { after, limit, status } }) => {
-    const { data, hasMore } = await fineTuning.list({ after, limit, state: status })
+  return async (request) => {
+    const { after, limit, status } = request.query
+    const { data, hasMore } = await fineTuning.of(callerOf(request)).list({ after, limit, state: status })
     const live = await fineTuning.deployments.allLive()
     return {
       object: 'list',
@@ -47,7 +51,7 @@ export function listFineTuningJobs({ fineTuning }: RouteDependencies): Handler<'
 }
 
 export function getFineTuningJob(dependencies: RouteDependencies): Handler<'getFineTuningJob'> {
-  return async ({ params }) => describe(await findJob(params.id, dependencies), dependencies)
+  return async (request) => describe(await findJob(request.params.id, request, dependencies), dependencies)
 }
 
 type Command = 'cancelFineTuningJob' | 'pauseFineTuningJob' | 'resumeFineTuningJob'
@@ -55,28 +59,28 @@ type Command = 'cancelFineTuningJob' | 'pauseFineTuningJob' | 'resumeFineTuningJ
 const command =
   <O extends Command>(
     dependencies: RouteDependencies,
-    carryOut: (id: string) => Promise<FineTuningJob>,
+    carryOut: (jobs: FineTuningJobs, id: string) => Promise<FineTuningJob>,
   ): Handler<O> =>
   async (request) => {
     refuseBody(request)
-    return (await describe(await carryOut((request.params as { id: string }).id), dependencies)) as Awaited<
-      ReturnType<Handler<O>>
-    >
+    const { id } = request.params as { id: string }
+    const job = await carryOut(dependencies.fineTuning.of(callerOf(request)), id)
+    return (await describe(job, dependencies)) as Awaited<ReturnType<Handler<O>>>
   }
 
 export const cancelFineTuningJob = (dependencies: RouteDependencies) =>
-  command<'cancelFineTuningJob'>(dependencies, (id) => dependencies.fineTuning.cancel(id))
+  command<'cancelFineTuningJob'>(dependencies, (jobs, id) => jobs.cancel(id))
 export const pauseFineTuningJob = (dependencies: RouteDependencies) =>
-  command<'pauseFineTuningJob'>(dependencies, (id) => dependencies.fineTuning.pause(id))
+  command<'pauseFineTuningJob'>(dependencies, (jobs, id) => jobs.pause(id))
 export const resumeFineTuningJob = (dependencies: RouteDependencies) =>
-  command<'resumeFineTuningJob'>(dependencies, (id) => dependencies.fineTuning.resume(id))
+  command<'resumeFineTuningJob'>(dependencies, (jobs, id) => jobs.resume(id))
 
 export function deleteFineTuningJob({
   fineTuning: service,
 }: RouteDependencies): Handler<'deleteFineTuningJob'> {
   return async (request, reply): Promise<FastifyReply> => {
     refuseBody(request)
-    await service.delete(request.params.id)
+    await service.of(callerOf(request)).delete(request.params.id)
     return reply.code(204).send()
   }
 }
@@ -84,9 +88,10 @@ export function deleteFineTuningJob({
 /** @throws {ApiError} `fine_tuning_job_not_found` */
 export async function findJob(
   id: string,
+  request: FastifyRequest,
   { fineTuning }: Pick<RouteDependencies, 'fineTuning'>,
 ): Promise<FineTuningJob> {
-  const job = await fineTuning.find(id)
+  const job = await fineTuning.of(callerOf(request)).find(id)
   if (job) return job
   const message = `id: expected a job's id, got ${describeValue(id)}; there is no such job`
   throw new ApiError('fine_tuning_job_not_found', message, { param: 'id' })

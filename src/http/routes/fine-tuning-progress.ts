@@ -4,6 +4,7 @@ import { csvHeader, csvRow } from '../../fine-tuning/metrics-csv.ts'
 import { isFinal } from '../../fine-tuning/states.ts'
 import { accepts } from '../accept.ts'
 import type { Handler } from '../contract.ts'
+import { callerOf } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { sendEvents, type ServerSentEvent } from '../event-stream.ts'
 import { clientGone } from '../lifecycle.ts'
@@ -20,10 +21,11 @@ export function listFineTuningEvents(dependencies: RouteDependencies): Handler<'
   const { fineTuning: service, lifecycle, keepAliveMs } = dependencies
   return async (request, reply) => {
     const { id } = request.params
-    const job = await findJob(id, dependencies)
+    const jobs = service.of(callerOf(request))
+    const job = await findJob(id, request, dependencies)
     if (!wants(request.headers.accept, 'text/event-stream')) {
       const { after, limit } = request.query
-      const page = await service.events(id, {
+      const page = await jobs.events(id, {
         before: after === undefined ? undefined : sequenceOf(after),
         limit,
       })
@@ -39,15 +41,11 @@ export function listFineTuningEvents(dependencies: RouteDependencies): Handler<'
     const lastEventId = request.headers['last-event-id']
     const after = lastEventId === undefined ? undefined : Number(lastEventId)
     if (after !== undefined && isFinal(job.state)) {
-      const [last] = (await service.events(id, { limit: 1 })).data
+      const [last] = (await jobs.events(id, { limit: 1 })).data
       // Clients come again until they are told that there is nothing more.
       if (last === undefined || last.sequence <= after) return reply.code(204).send()
     }
-    return sendEvents(
-      reply,
-      describeAll(id, service.streamEvents(id, { after, signal }), signal),
-      keepAliveMs,
-    )
+    return sendEvents(reply, describeAll(id, jobs.streamEvents(id, { after, signal }), signal), keepAliveMs)
   }
 }
 
@@ -76,7 +74,7 @@ export function listFineTuningMetrics({
   fineTuning: service,
 }: RouteDependencies): Handler<'listFineTuningMetrics'> {
   return async (request, reply) => {
-    const { data, hasMore } = await service.metrics(request.params.id, request.query)
+    const { data, hasMore } = await service.of(callerOf(request)).metrics(request.params.id, request.query)
     if (wants(request.headers.accept, 'text/csv'))
       return reply.type('text/csv; charset=utf-8').send([csvHeader, ...data.map(csvRow)].join(''))
     return { object: 'list', data: data.map(describeMetrics), has_more: hasMore }
@@ -89,7 +87,7 @@ export function listFineTuningSamples({
 }: RouteDependencies): Handler<'listFineTuningSamples'> {
   return async (request) => {
     const { id } = request.params
-    const { data, hasMore } = await service.samples(id, request.query)
+    const { data, hasMore } = await service.of(callerOf(request)).samples(id, request.query)
     const url = (sample: string) =>
       links.signed(request, `/v1/fine_tuning/jobs/${id}/samples/${sample}/content`)
     return {
@@ -105,7 +103,7 @@ export function getFineTuningSampleContent({
 }: RouteDependencies): Handler<'getFineTuningSampleContent'> {
   return async (request, reply) => {
     const { id, sample } = request.params
-    const picture = await service.openSample(id, sample)
+    const picture = await service.of(callerOf(request)).openSample(id, sample)
     reply.headers({
       'content-type': 'image/webp',
       // A step that is taken again after a crash makes the same picture.
@@ -122,8 +120,9 @@ export function listFineTuningCheckpoints(
   dependencies: RouteDependencies,
 ): Handler<'listFineTuningCheckpoints'> {
   const { fineTuning: service } = dependencies
-  return async ({ params: { id }, query }) => {
-    const { data, hasMore } = await service.checkpoints(id, query)
+  return async (request) => {
+    const { id } = request.params
+    const { data, hasMore } = await service.of(callerOf(request)).checkpoints(id, request.query)
     const live = await service.deployments.allLive()
     const nameOf = (checkpointId: string) =>
       live.find((deployment) => deployment.checkpointId === checkpointId)?.name
@@ -142,7 +141,7 @@ export function getFineTuningAdapter({
 }: RouteDependencies): Handler<'getFineTuningAdapter'> {
   return async (request, reply) => {
     const { id, checkpoint } = request.params
-    const { bytes, sizeBytes } = await service.openAdapter(id, checkpoint)
+    const { bytes, sizeBytes } = await service.of(callerOf(request)).openAdapter(id, checkpoint)
     reply.headers({
       'content-type': 'application/octet-stream',
       'content-length': sizeBytes,

@@ -5,6 +5,7 @@ import type { ImageRecord, SettledGeneration, SucceededGeneration } from '../../
 import { sizeText } from '../../generation/images.ts'
 import type { SchemaGeneratedImage, SchemaGeneratedImages } from '../../sdk/schema.ts'
 import { withDefaults, type ContractRequest, type Handler } from '../contract.ts'
+import { callerOf } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { sendEvents } from '../event-stream.ts'
 import { clientGone } from '../lifecycle.ts'
@@ -24,7 +25,7 @@ export function generateImages(dependencies: RouteDependencies): Handler<'genera
     const partialImages = partialImagesOf(body, contract)
     const idempotencyKey = idempotencyKeyOf(request)
     const gone = clientGone(reply)
-    const { generation, replayed } = await service.create(parameters, {
+    const { generation, replayed } = await service.of(callerOf(request)).create(parameters, {
       requestId: request.id,
       user: body.safety_identifier || body.user || undefined,
       idempotencyKey,
@@ -39,7 +40,7 @@ export function generateImages(dependencies: RouteDependencies): Handler<'genera
 
     if (partialImages !== undefined)
       return sendEvents(reply, streamImages(id, request, gone, dependencies), keepAliveMs)
-    const settled = await waitFor(id, gone, dependencies)
+    const settled = await waitFor(id, request, gone, dependencies)
     return answer(settled, request, reply, dependencies)
   }
 }
@@ -57,7 +58,7 @@ function cancelWhenGone(
   const cancel = async () => {
     if (lifecycle.isClosing) return
     try {
-      await service.cancel(id)
+      await service.of(callerOf(request)).cancel(id)
       request.log.info({ generationId: id }, 'client left; generation cancelled')
     } catch (error) {
       request.log.error({ err: error, generationId: id }, 'client left; cannot cancel its generation')
@@ -69,11 +70,14 @@ function cancelWhenGone(
 
 async function waitFor(
   id: string,
+  request: Request,
   gone: AbortSignal,
   { generation: service, lifecycle }: RouteDependencies,
 ): Promise<SettledGeneration> {
   try {
-    return await service.settled(id, { signal: AbortSignal.any([gone, lifecycle.drained]) })
+    return await service
+      .of(callerOf(request))
+      .settled(id, { signal: AbortSignal.any([gone, lifecycle.drained]) })
   } catch (error) {
     if (lifecycle.isClosing) {
       const message = 'The server is shutting down; the generation goes on after its restart'

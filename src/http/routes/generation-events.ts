@@ -4,6 +4,7 @@ import { isSettled } from '../../generation/generation.ts'
 import type { SchemaGenerationEvent } from '../../sdk/schema.ts'
 import { accepts } from '../accept.ts'
 import type { ContractRequest, Handler } from '../contract.ts'
+import { callerOf } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { sendEvents, type ServerSentEvent } from '../event-stream.ts'
 import { clientGone } from '../lifecycle.ts'
@@ -23,7 +24,8 @@ export function streamGenerationEvents(dependencies: RouteDependencies): Handler
       const message = `Accept: expected room for ${mediaType}, got ${describeValue(request.headers.accept)}`
       throw new ApiError('not_acceptable', message, { param: 'Accept' })
     }
-    const generation = await service.get(id)
+    const mine = service.of(callerOf(request))
+    const generation = await mine.get(id)
     if (!generation) throw generationNotFound(id)
     if (request.method === 'HEAD') return reply.type(mediaType).send()
 
@@ -31,7 +33,7 @@ export function streamGenerationEvents(dependencies: RouteDependencies): Handler
     const signal = AbortSignal.any([clientGone(reply), lifecycle.closing])
     const lastEventId = request.headers['last-event-id']
     const afterEventId = lastEventId === undefined ? undefined : Number(lastEventId)
-    const coming = service.events(id, { afterEventId, signal })
+    const coming = mine.events(id, { afterEventId, signal })
     if (!isSettled(generation))
       return sendEvents(reply, describeAll(coming, request, signal, dependencies), keepAliveMs)
 
@@ -80,7 +82,7 @@ async function describe(
     case 'succeeded':
     case 'failed':
     case 'cancelled': {
-      const generation = await dependencies.generation.get(generationId)
+      const generation = await dependencies.generation.of(callerOf(request)).get(generationId)
       if (!generation) throw generationNotFound(generationId)
       const described = await describeGeneration(generation, request, dependencies)
       return { ...common, type: event.type, generation: described }
@@ -93,7 +95,7 @@ export function getGenerationPreview({
 }: RouteDependencies): Handler<'getGenerationPreview'> {
   return async (request, reply) => {
     const { id, number } = request.params
-    const preview = await service.preview(id, Number(number))
+    const preview = await service.of(callerOf(request)).preview(id, Number(number))
     if (!preview) {
       const message = `number: expected the id of a preview event, got ${describeValue(number)}; there is no such preview, or no longer`
       throw new ApiError('preview_not_found', message, { param: 'number' })

@@ -1,10 +1,11 @@
 /** `/v1/generations` and what can be done with one: ask, look, list, cancel, delete. */
 import type { FastifyReply } from 'fastify'
 import type { Generation } from '../../generation/generation.ts'
+import type { CreateOptions, Generations } from '../../generation/service.ts'
 import { webhookEvents } from '../../webhooks/deliveries.ts'
-import type { CreateOptions } from '../../generation/service.ts'
 import type { SchemaCreateGenerationRequest } from '../../sdk/schema.ts'
 import { withDefaults, type Handler } from '../contract.ts'
+import { callerOf } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { clientGone } from '../lifecycle.ts'
 import { aliasedModel, readParameters } from '../limits.ts'
@@ -25,7 +26,8 @@ export function createGeneration(dependencies: RouteDependencies): Handler<'crea
     const { body } = request
     const parameters = readParameters(body, { contract, config, models: service.models })
     const gone = clientGone(reply)
-    const { generation, replayed } = await service.create(parameters, {
+    const mine = service.of(callerOf(request))
+    const { generation, replayed } = await mine.create(parameters, {
       ...readWishes(body, dependencies),
       requestId: request.id,
       user: body.user || undefined,
@@ -40,10 +42,11 @@ export function createGeneration(dependencies: RouteDependencies): Handler<'crea
     if (replayed) reply.header('idempotency-replayed', 'true')
     if (waitSeconds !== undefined) {
       reply.header('preference-applied', `wait=${waitSeconds}`)
-      if (await endsWithin(waitSeconds, id, gone, dependencies)) reply.code(200)
+      if (await endsWithin(waitSeconds, id, gone, { mine, lifecycle: dependencies.lifecycle }))
+        reply.code(200)
       else reply.code(202)
     } else reply.code(202)
-    return describeGeneration((await service.get(id)) ?? generation, request, dependencies)
+    return describeGeneration((await mine.get(id)) ?? generation, request, dependencies)
   }
 }
 
@@ -77,11 +80,11 @@ async function endsWithin(
   seconds: number,
   id: string,
   gone: AbortSignal,
-  { generation: service, lifecycle }: RouteDependencies,
+  { mine, lifecycle }: Pick<RouteDependencies, 'lifecycle'> & { readonly mine: Generations },
 ): Promise<boolean> {
   const signal = AbortSignal.any([gone, lifecycle.drained, AbortSignal.timeout(seconds * 1000)])
   try {
-    await service.settled(id, { signal })
+    await mine.settled(id, { signal })
     return true
   } catch (error) {
     if (signal.aborted) return false
@@ -93,7 +96,7 @@ export function listGenerations(dependencies: RouteDependencies): Handler<'listG
   const { generation: service, config } = dependencies
   return async (request) => {
     const { limit, cursor, state, model, created_after, created_before } = request.query
-    const page = await service.list({
+    const page = await service.of(callerOf(request)).list({
       limit,
       cursor,
       state,
@@ -114,7 +117,7 @@ export function listGenerations(dependencies: RouteDependencies): Handler<'listG
 export function getGeneration(dependencies: RouteDependencies): Handler<'getGeneration'> {
   return async (request) => {
     const { id } = request.params
-    const generation = await dependencies.generation.get(id)
+    const generation = await dependencies.generation.of(callerOf(request)).get(id)
     if (!generation) throw generationNotFound(id)
     return describeGeneration(generation, request, dependencies)
   }
@@ -125,18 +128,19 @@ export function cancelGeneration(dependencies: RouteDependencies): Handler<'canc
   return async (request, reply) => {
     refuseBody(request)
     const { id } = request.params
+    const mine = service.of(callerOf(request))
     const key = idempotencyKeyOf(request)
     const cancel = async () => {
-      if (!(await service.cancel(id))) throw generationNotFound(id)
+      if (!(await mine.cancel(id))) throw generationNotFound(id)
       return id
     }
     if (key === undefined) await cancel()
     else {
       const call = { key, operation: 'cancelGeneration', body: { id } }
-      const { replayed } = await service.once(call, cancel)
+      const { replayed } = await mine.once(call, cancel)
       if (replayed) reply.header('idempotency-replayed', 'true')
     }
-    const generation: Generation | undefined = await service.get(id)
+    const generation: Generation | undefined = await mine.get(id)
     if (!generation) throw generationNotFound(id)
     return describeGeneration(generation, request, dependencies)
   }
@@ -146,7 +150,7 @@ export function deleteGeneration({ generation: service }: RouteDependencies): Ha
   return async (request, reply): Promise<FastifyReply> => {
     refuseBody(request)
     const { id } = request.params
-    if (!(await service.delete(id))) throw generationNotFound(id)
+    if (!(await service.of(callerOf(request)).delete(id))) throw generationNotFound(id)
     return reply.code(204).send()
   }
 }

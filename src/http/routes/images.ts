@@ -2,16 +2,19 @@
 import { Readable } from 'node:stream'
 import type { ImageRecord } from '../../generation/generation.ts'
 import { isNotModified, readRange } from '../byte-range.ts'
-import type { Handler } from '../contract.ts'
+import type { ContractRequest, Handler } from '../contract.ts'
+import { callerOf } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { describeValue } from '../validation.ts'
 import { asUnixSeconds, roundMs, type RouteDependencies } from './dependencies.ts'
 import { describeOrigin, describeParameters, describeReceipt } from './describe-generation.ts'
 
-type Service = RouteDependencies['generation']
-
-async function findImage(service: Service, id: string): Promise<ImageRecord> {
-  const image = await service.image(id)
+async function findImage(
+  request: ContractRequest<'getImage' | 'getImageContent'>,
+  { generation }: RouteDependencies,
+): Promise<ImageRecord> {
+  const { id } = request.params
+  const image = await generation.of(callerOf(request)).image(id)
   if (!image)
     throw new ApiError(
       'image_not_found',
@@ -21,9 +24,10 @@ async function findImage(service: Service, id: string): Promise<ImageRecord> {
   return image
 }
 
-export function getImage({ generation: service, links }: RouteDependencies): Handler<'getImage'> {
+export function getImage(dependencies: RouteDependencies): Handler<'getImage'> {
+  const { links } = dependencies
   return async (request) => {
-    const image = await findImage(service, request.params.id)
+    const image = await findImage(request, dependencies)
     const { parameters, timings, receipt } = image
     return {
       id: image.id,
@@ -54,9 +58,10 @@ export function getImage({ generation: service, links }: RouteDependencies): Han
   }
 }
 
-export function getImageContent({ generation: service }: RouteDependencies): Handler<'getImageContent'> {
+export function getImageContent(dependencies: RouteDependencies): Handler<'getImageContent'> {
+  const { generation: service } = dependencies
   return async (request, reply) => {
-    const { id, sha256, sizeBytes, format, blobKey } = await findImage(service, request.params.id)
+    const { id, sha256, sizeBytes, format, blobKey } = await findImage(request, dependencies)
     const etag = `"${sha256}"`
     // Private: the address is what lets one see the picture, so it belongs in no shared cache.
     reply.headers({ etag, 'cache-control': 'private, max-age=31536000, immutable', 'accept-ranges': 'bytes' })

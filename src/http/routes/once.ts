@@ -1,6 +1,7 @@
 /** What is done once for an `Idempotency-Key`, however often a client sends it. */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { IdempotentCall } from '../../generation/idempotency.ts'
+import { callerOf } from '../caller.ts'
 import { idempotencyKeyOf, type RouteDependencies } from './dependencies.ts'
 
 /**
@@ -11,12 +12,12 @@ export async function onceForKey<T>(
   request: FastifyRequest,
   reply: FastifyReply,
   { generation }: Pick<RouteDependencies, 'generation'>,
-  call: Omit<IdempotentCall, 'key'>,
+  call: Omit<IdempotentCall, 'project' | 'key'>,
   work: () => Promise<T>,
 ): Promise<T> {
   const key = idempotencyKeyOf(request)
   if (key === undefined) return work()
-  const { answer, replayed } = await generation.once({ key, ...call }, work)
+  const { answer, replayed } = await generation.of(callerOf(request)).once({ key, ...call }, work)
   if (replayed) reply.header('idempotency-replayed', 'true')
   return answer
 }

@@ -9,6 +9,7 @@ import type {
   SchemaQuality,
 } from '../../sdk/schema.ts'
 import { withDefaults, type Contract, type ContractRequest } from '../contract.ts'
+import { callerOf } from '../caller.ts'
 import { ApiError, asApiError } from '../errors.ts'
 import type { ServerSentEvent } from '../event-stream.ts'
 import { asFailure, asUnixSeconds, generationNotFound, type RouteDependencies } from './dependencies.ts'
@@ -49,7 +50,7 @@ export async function* streamImages(
   try {
     let partialImages = 0
     let lastStep = 0
-    for await (const event of service.events(id, { signal })) {
+    for await (const event of service.of(callerOf(request)).events(id, { signal })) {
       switch (event.type) {
         case 'preview':
           // After a restart of the server the early ones come again.
@@ -104,10 +105,11 @@ async function describePartial(
 async function describeCompleted(
   id: string,
   at: Date,
-  { body, log }: Request,
+  request: Request,
   { generation: service }: RouteDependencies,
 ): Promise<SchemaCompletedImageEvent> {
-  const generation = await service.get(id)
+  const { body, log } = request
+  const generation = await service.of(callerOf(request)).get(id)
   if (!generation) throw generationNotFound(id)
   if (generation.state === 'failed') throw asFailure(generation, log)
   const [image] = generation.state === 'succeeded' ? generation.images : []
