@@ -1,6 +1,7 @@
 /** The whole service in this process, as `atelier serve` puts it together, on a free port and with its log in a file. */
 import { basename, join } from 'node:path'
 import { pino } from 'pino'
+import { startAccessService } from '../src/access/service.ts'
 import { fineTuningOptions } from '../src/commands/devices.ts'
 import { readConfig } from '../src/config.ts'
 import { startDatasetService } from '../src/datasets/service.ts'
@@ -44,6 +45,7 @@ export async function startService({ dataDir, model, threads }: ServiceSettings)
   )
   const pool = own(await startPool([device], (event) => log.info(event, 'the device tells')))
   const maxWaitMs = config.maxWaitSeconds * 1000
+  const access = own(await startAccessService({ database: storage.database, log }))
   const generation = own(await startGenerationService({ storage, pool, log, maxWaitMs }))
   const datasets = own(await startDatasetService({ storage, log, dataDir, foldersRoot: '' }))
   const { models: configured } = device
@@ -53,6 +55,7 @@ export async function startService({ dataDir, model, threads }: ServiceSettings)
   const webhooks = own(await startWebhookService({ storage, log, allowed: [] }))
   const app = own(
     await buildApp({
+      access,
       generation,
       datasets,
       fineTuning,

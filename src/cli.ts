@@ -5,6 +5,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
 import type { EvaluateOptions } from './commands/evaluate.ts'
 import type { FinetuneOptions } from './commands/finetune.ts'
+import type { CreateKeyOptions } from './commands/key.ts'
 import type { ExportOptions } from './commands/model/export.ts'
 import type { QuantizeOptions } from './commands/model/quantize.ts'
 import type { SynthOptions } from './commands/model/synth.ts'
@@ -90,6 +91,42 @@ program
   .action(async (folder: string, options: EvaluateOptions) => {
     const { evaluate } = await import('./commands/evaluate.ts')
     process.exitCode = await evaluate(readConfig(process.env), folder, options)
+  })
+
+const key = program.command('key').description('make, list and revoke the keys that clients call with')
+
+key
+  .command('create')
+  .description('make a key and print it; it is shown this once')
+  .requiredOption('--name <name>', 'what it is for, to know it by')
+  .option('--project <project>', 'whose pictures, datasets and jobs it sees', 'default')
+  .option('--scopes <scopes>', 'what it may do: generate, read, admin, separated by commas', 'generate,read')
+  .option('--expires-in-days <n>', 'it ends then (default: never)', positiveInteger)
+  .option('--requests-per-minute <n>', 'default: ATELIER_REQUESTS_PER_MINUTE', positiveInteger)
+  .option('--max-in-flight <n>', 'unfinished generations (default: ATELIER_MAX_IN_FLIGHT)', positiveInteger)
+  .option('--images-per-month <n>', 'default: ATELIER_IMAGES_PER_MONTH', positiveInteger)
+  .option('--json', 'for machines')
+  .action(async (options: CreateKeyOptions) => {
+    const { keyCreate } = await import('./commands/key.ts')
+    await keyCreate(readConfig(process.env), options)
+  })
+
+key
+  .command('list')
+  .description('list the keys of all projects, newest first')
+  .option('--json', 'for machines')
+  .action(async (options: { json?: true }) => {
+    const { keyList } = await import('./commands/key.ts')
+    await keyList(readConfig(process.env), options)
+  })
+
+key
+  .command('revoke')
+  .description('end a key for good')
+  .argument('<id>', 'as "key list" has it')
+  .action(async (id: string) => {
+    const { keyRevoke } = await import('./commands/key.ts')
+    await keyRevoke(readConfig(process.env), id)
   })
 
 const model = program.command('model').description('make checkpoints and tell what they need')

@@ -1,4 +1,5 @@
 /** Environment → one frozen Config. The table below is the only place that knows a setting's name, default and form. */
+import { isIP } from 'node:net'
 import { resolve } from 'node:path'
 import { parseAllowed } from './outbound/addresses.ts'
 
@@ -94,6 +95,19 @@ function parseDevice(name: string): DeviceSetting | undefined {
   return provider && { name, provider }
 }
 
+/** Names as proxy-addr has them. */
+const namedRanges = ['loopback', 'linklocal', 'uniquelocal']
+
+function isRange(text: string): boolean {
+  if (namedRanges.includes(text)) return true
+  const [, address = '', length] = /^([0-9a-fA-F.:]+)(?:\/(\d{1,3}))?$/.exec(text) ?? []
+  const version = isIP(address)
+  return version > 0 && (length === undefined || Number(length) <= (version === 4 ? 32 : 128))
+}
+
+const isOrigin = (text: string): boolean =>
+  text === '*' || (/^https?:/.test(text) && URL.parse(text)?.origin === text)
+
 const settings = {
   host: setting({
     variable: 'ATELIER_HOST',
@@ -119,6 +133,45 @@ const settings = {
       const url = URL.parse(text)
       return url && /^https?:$/.test(url.protocol) && url.search === '' ? text.replace(/\/+$/, '') : undefined
     },
+  }),
+  trustedProxies: setting({
+    variable: 'ATELIER_TRUST_PROXY',
+    description:
+      'proxies in front of the service, whose X-Forwarded headers are believed, separated by commas',
+    fallback: '',
+    ...list('addresses, ranges such as 10.0.0.0/8, loopback, linklocal or uniquelocal', isRange),
+  }),
+  corsOrigins: setting({
+    variable: 'ATELIER_CORS_ORIGINS',
+    description: 'origins whose web pages may call the service, with a key, separated by commas; * means any',
+    fallback: '',
+    ...list('origins such as https://example.com separated by commas', isOrigin),
+  }),
+  requestsPerMinute: setting({
+    variable: 'ATELIER_REQUESTS_PER_MINUTE',
+    description: 'requests of one key in a minute, where the key has no limit of its own; 0 is no limit',
+    fallback: '600',
+    ...integer(0, 1_000_000_000),
+  }),
+  refusalsPerMinute: setting({
+    variable: 'ATELIER_REFUSALS_PER_MINUTE',
+    description: 'requests without a valid key from one address in a minute; 0 is no limit',
+    fallback: '60',
+    ...integer(0, 1_000_000_000),
+  }),
+  maxInFlight: setting({
+    variable: 'ATELIER_MAX_IN_FLIGHT',
+    description:
+      'generations of one key that have not ended, where the key has no limit of its own; 0 is no limit',
+    fallback: '100',
+    ...integer(0, 1_000_000_000),
+  }),
+  imagesPerMonth: setting({
+    variable: 'ATELIER_IMAGES_PER_MONTH',
+    description:
+      'pictures that one key may ask for in a calendar month, where the key has no limit of its own; 0 is no limit',
+    fallback: '0',
+    ...integer(0, 1_000_000_000),
   }),
   dataDir: setting({
     variable: 'ATELIER_DATA_DIR',

@@ -12,7 +12,7 @@ export const projectPattern = /^[a-z0-9][a-z0-9_-]{0,62}$/
 export const readProject = (name: string): Project | undefined =>
   projectPattern.test(name) ? (name as Project) : undefined
 
-/** For what the service does on its own account, such as carrying out what was asked for; never for a request. */
+/** For what the service does on its own account, and for a picture whose signed address says that it may be seen. */
 export const everyProject = Symbol('every project')
 export type Whose = Project | typeof everyProject
 

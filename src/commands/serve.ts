@@ -1,6 +1,7 @@
 /** `atelier serve`: puts the service together, listens, and takes it apart again on SIGTERM or SIGINT. */
 import { once } from 'node:events'
 import type { Logger } from 'pino'
+import { startAccessService } from '../access/service.ts'
 import type { Config } from '../config.ts'
 import { createLog } from './log.ts'
 import { startPool, type DeviceEvent } from '../engine/pool.ts'
@@ -15,7 +16,8 @@ import { startWebhookService } from '../webhooks/service.ts'
 import { serveControl } from '../storage/control.ts'
 import { openStorage } from '../storage/storage.ts'
 import { deviceOptions, fineTuningOptions } from './devices.ts'
-import { checkAddress } from './listen.ts'
+import { keyHandlers } from './key.ts'
+import { checkAddress, checkExposure } from './listen.ts'
 import { findModels } from './model-folder.ts'
 import { statusOf } from './status.ts'
 
@@ -36,12 +38,14 @@ export async function serve(config: Config): Promise<void> {
     const { dataDir, maxWaitSeconds, datasetsRoot: foldersRoot, maxDatasetMib } = config
     const onError = (error: Error) => log.error({ err: error }, 'the queue reports')
     const opening = open(openStorage({ dataDir, blobs: config, onError }))
+    await checkExposure(config, opening)
     // Where nothing was ever deployed they start side by side: the one waits for the disk, the other for the weights.
     const models = hasDeployments(dataDir) ? await modelsToServe(await opening, configured, log) : configured
     const [storage, pool] = await Promise.all([
       opening,
       open(startPool(deviceOptions(config, models), (event) => logDeviceEvent(log, event))),
     ])
+    const access = await open(startAccessService({ database: storage.database, log }))
     const generation = await open(
       startGenerationService({
         storage,
@@ -68,10 +72,11 @@ export async function serve(config: Config): Promise<void> {
     )
     const urlKey = storage.installation.keyFor('signed addresses')
     const app = await open(
-      buildApp({ generation, datasets, fineTuning, webhooks, config, urlKey, logger: log }),
+      buildApp({ access, generation, datasets, fineTuning, webhooks, config, urlKey, logger: log }),
     )
     const address = await app.listen({ host: config.host, port: config.port })
-    await open(serveControl(dataDir, { status: async () => statusOf(address, generation) }))
+    const status = async () => statusOf(address, generation)
+    await open(serveControl(dataDir, { status, ...keyHandlers(access.keys) }))
     console.log(greeting(config.publicUrl || address, models))
     await signalled
     log.info('shutting down')

@@ -78,9 +78,9 @@ export class DatasetReader {
     )
   }
 
-  async item(project: Project, datasetId: string, id: string): Promise<DatasetItem | undefined> {
+  async item(whose: Whose, datasetId: string, id: string): Promise<DatasetItem | undefined> {
     const row = await this.#prisma.datasetItem.findUnique({
-      where: { datasetId_id: { datasetId, id }, dataset: { project } },
+      where: { datasetId_id: { datasetId, id }, dataset: ownedBy(whose) },
       include: { problems: true },
     })
     return row ? toItem(row) : undefined

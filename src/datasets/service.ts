@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
 import type { Caller } from '../access/caller.ts'
+import type { Whose } from '../access/project.ts'
 import type { Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import { writeManifest } from '../training/data/manifest.ts'
@@ -35,8 +36,17 @@ export interface DatasetWish {
   readonly labels?: LabelSource | undefined
 }
 
+/** What can be looked at by its address alone. */
+export interface Pictures {
+  item(id: string, itemId: string): Promise<DatasetItem | undefined>
+  /** The picture's own bytes. @throws {DatasetError} `item_not_found` */
+  openPicture(item: DatasetItem): Promise<Readable>
+  /** A WebP no larger than this, upright. @throws {DatasetError} `item_not_found` */
+  thumbnail(item: DatasetItem, maxSide: number): Promise<Buffer>
+}
+
 /** One project's datasets, as whoever asks for it may see and change them; all others are not there. */
-export interface Datasets {
+export interface Datasets extends Pictures {
   /**
    * Resolves when all bytes are there and their check begins.
    * @throws {DatasetError} `unknown_archive`, `too_large`, `interrupted`, `shutting_down`, `invalid_text`; then nothing of it stays
@@ -55,13 +65,8 @@ export interface Datasets {
   items(id: string, filters?: ItemFilters): Promise<Page<DatasetItem>>
   /** @throws {DatasetError} `not_found`, `invalid_cursor` */
   problems(id: string, options?: PageOptions): Promise<Page<DatasetProblem>>
-  item(id: string, itemId: string): Promise<DatasetItem | undefined>
   /** @throws {DatasetError} `not_found`, `item_not_found`, `not_ready`, `invalid_text` */
   changeItem(id: string, itemId: string, changes: ItemChanges): Promise<DatasetItem>
-  /** The picture's own bytes. @throws {DatasetError} `item_not_found` */
-  openPicture(item: DatasetItem): Promise<Readable>
-  /** A WebP no larger than this, upright. @throws {DatasetError} `item_not_found` */
-  thumbnail(item: DatasetItem, maxSide: number): Promise<Buffer>
   /**
    * Ends what is still at work on it, and removes it with its files.
    * @returns whether there was one
@@ -88,6 +93,7 @@ export interface Datasets {
 
 export interface DatasetService {
   of(caller: Pick<Caller, 'project'>): Datasets
+  pictures(whose: Whose): Pictures
   /** Stops what is at work. A check begins anew at the next start; an upload is lost. */
   close(): Promise<void>
 }
@@ -118,6 +124,28 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
   await intake.takeUp()
   const folderOf = (id: string) => join(root, id)
 
+  function pictures(whose: Whose): Pictures {
+    return {
+      item: (id, itemId) => reader.item(whose, id, itemId),
+      async openPicture({ datasetId, id, sha256, format }) {
+        try {
+          const handle = await open(pictureFile(folderOf(datasetId), sha256, format), 'r')
+          return handle.createReadStream()
+        } catch (error) {
+          // Deleted since it was looked up.
+          throw (await reader.item(whose, datasetId, id)) ? error : itemNotFound(id)
+        }
+      },
+      async thumbnail({ datasetId, id, sha256, format }, maxSide) {
+        try {
+          return await thumbnail(pictureFile(folderOf(datasetId), sha256, format), maxSide, limits.maxPixels)
+        } catch (error) {
+          throw (await reader.item(whose, datasetId, id)) ? error : itemNotFound(id)
+        }
+      },
+    }
+  }
+
   function of({ project }: Pick<Caller, 'project'>): Datasets {
     async function expectDataset(id: string): Promise<Dataset> {
       const dataset = await reader.get(project, id)
@@ -131,6 +159,7 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
     }
 
     return {
+      ...pictures(project),
       async upload({ name, labels = 'auto' }, source) {
         checkTexts({ name })
         return expectDataset(await intake.receive({ project, name, labels }, source))
@@ -146,29 +175,12 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
       buckets: (id, resolution) => within(id, () => reader.buckets(id, resolution)),
       items: (id, filters = {}) => within(id, () => reader.items(id, filters)),
       problems: (id, page = {}) => within(id, () => reader.problems(id, page)),
-      item: (id, itemId) => reader.item(project, id, itemId),
       async changeItem(id, itemId, changes) {
         checkTexts({ captions: changes.captions?.join('\n'), label: changes.label ?? undefined })
         await store.changeItem(project, id, itemId, changes)
         const item = await reader.item(project, id, itemId)
         if (!item) throw itemNotFound(itemId)
         return item
-      },
-      async openPicture({ datasetId, id, sha256, format }) {
-        try {
-          const handle = await open(pictureFile(folderOf(datasetId), sha256, format), 'r')
-          return handle.createReadStream()
-        } catch (error) {
-          // Deleted since it was looked up.
-          throw (await reader.item(project, datasetId, id)) ? error : itemNotFound(id)
-        }
-      },
-      async thumbnail({ datasetId, id, sha256, format }, maxSide) {
-        try {
-          return await thumbnail(pictureFile(folderOf(datasetId), sha256, format), maxSide, limits.maxPixels)
-        } catch (error) {
-          throw (await reader.item(project, datasetId, id)) ? error : itemNotFound(id)
-        }
       },
       async delete(id) {
         if (!(await reader.get(project, id))) return false
@@ -196,7 +208,7 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
     }
   }
 
-  return { of, close: () => intake.close() }
+  return { of, pictures, close: () => intake.close() }
 }
 
 /** PostgreSQL's text holds every Unicode string but for U+0000, and half a surrogate pair is no Unicode. */

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
 import type { Caller } from '../access/caller.ts'
-import { everyProject } from '../access/project.ts'
+import { everyProject, type Whose } from '../access/project.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import { DatasetError } from '../datasets/errors.ts'
 import type { DatasetService } from '../datasets/service.ts'
@@ -72,8 +72,14 @@ export interface FineTuningFigures {
   readonly imagesPerSecond: number
 }
 
+/** What can be looked at by its address alone. */
+export interface Pictures {
+  /** A WebP picture. @throws {FineTuningError} `sample_not_found` */
+  openSample(id: string, sampleId: string): Promise<Readable>
+}
+
 /** One project's jobs, as whoever asks for it may see and change them; all others are not there. */
-export interface FineTuningJobs {
+export interface FineTuningJobs extends Pictures {
   /** What the job would be and take; nothing is created. @throws {FineTuningError} as `create` */
   plan(request: JobRequest): Promise<PlannedJob>
   /** @throws {FineTuningError} `unknown_model`, `unknown_dataset`, `invalid_job` */
@@ -90,8 +96,6 @@ export interface FineTuningJobs {
   streamEvents(id: string, options?: StreamOptions): AsyncIterable<FineTuningEvent>
   metrics(id: string, options: MetricsOptions): Promise<Page<StepMetrics>>
   samples(id: string, options: PageOptions): Promise<Page<SampleRecord>>
-  /** A WebP picture. @throws {FineTuningError} `sample_not_found` */
-  openSample(id: string, sampleId: string): Promise<Readable>
   checkpoints(id: string, options: PageOptions): Promise<Page<CheckpointRecord>>
   /** A LoRA's weights as safetensors. @throws {FineTuningError} `checkpoint_not_found`, `export_failed` */
   openAdapter(id: string, checkpointId: string): Promise<AdapterFile>
@@ -111,6 +115,7 @@ export interface FineTuningService {
   /** Where DiTs lie that a job may begin with; undefined: nowhere. */
   readonly sources: string | undefined
   of(caller: Pick<Caller, 'project'>): FineTuningJobs
+  pictures(whose: Whose): Pictures
   /** What serves under which name is the installation's, not a project's. */
   readonly deployments: Pick<
     Deployments,
@@ -254,6 +259,14 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     if (fault) throw new FineTuningError('invalid_job', fault.message, { parameter: fault.parameter })
   }
 
+  const pictures = (whose: Whose): Pictures => ({
+    async openSample(id, sampleId) {
+      await reader.get(whose, id)
+      const { file } = await reader.sample(id, sampleId)
+      return createReadStream(join(foldersOf(id).folder, file))
+    },
+  })
+
   function of({ project }: Pick<Caller, 'project'>): FineTuningJobs {
     const mine = datasets.of({ project })
     /** For those of one job. */
@@ -261,6 +274,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
       look(await reader.get(project, id))
 
     return {
+      ...pictures(project),
       async plan(request) {
         const { base: _, ...rest } = await planned(request, mine)
         return rest
@@ -291,11 +305,6 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
       streamEvents: (id, stream = {}) => streamEvents(id, stream, { project, reader, announcements: news }),
       metrics: (id, wanted) => ofJob(id, (job) => reader.metrics(job, wanted)),
       samples: (id, page) => ofJob(id, () => reader.samples(id, page)),
-      openSample: (id, sampleId) =>
-        ofJob(id, async () => {
-          const { file } = await reader.sample(id, sampleId)
-          return createReadStream(join(foldersOf(id).folder, file))
-        }),
       checkpoints: (id, page) => ofJob(id, (job) => reader.checkpoints(job, page)),
       openAdapter: (id, checkpointId) =>
         ofJob(id, async (job) => {
@@ -328,6 +337,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     rates,
     sources,
     of,
+    pictures,
     deployments,
     async figures() {
       const { steps, images, imagesPerSecond } = totals.now()

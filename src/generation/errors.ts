@@ -3,6 +3,8 @@ export type GenerationErrorCode =
   | 'idempotency_conflict' // the key was used with another body or for another operation
   | 'generation_deleted' // the key stands for a generation that was deleted since
   | 'queue_full'
+  | 'in_flight_limit' // as many generations of the key as may be have not ended
+  | 'images_limit' // the key has asked for as many pictures as it may this month
   | 'unknown_model'
   | 'invalid_text' // text that the database cannot hold
   | 'invalid_cursor'
@@ -14,7 +16,7 @@ export type GenerationErrorCode =
 export class GenerationError extends Error {
   override readonly name = 'GenerationError'
   readonly code: GenerationErrorCode
-  /** With `queue_full`: when there will likely be room. */
+  /** With `queue_full` and the limits: when there will likely be room. */
   readonly retryAfterSeconds: number | undefined
   /** Which parameter is at fault, where one is. */
   readonly parameter: string | undefined

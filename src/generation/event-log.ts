@@ -2,7 +2,7 @@
  * The table of events. A generation counts its events in its own row, and that row is locked while one is added: numbers
  * have no gaps, and who has read up to one has missed none before it.
  */
-import type { Project } from '../access/project.ts'
+import { ownedBy, type Whose } from '../access/project.ts'
 import type { Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { GenerationEvent as EventRow } from '../storage/client/client.ts'
@@ -89,9 +89,9 @@ export class EventLog {
     return rows.map(toEvent)
   }
 
-  async preview(project: Project, generationId: string, sequence: number): Promise<PreviewEvent | undefined> {
+  async preview(whose: Whose, generationId: string, sequence: number): Promise<PreviewEvent | undefined> {
     const row = await this.#storage.database.prisma.generationEvent.findUnique({
-      where: { generationId_sequence: { generationId, sequence }, generation: { project } },
+      where: { generationId_sequence: { generationId, sequence }, generation: ownedBy(whose) },
     })
     const event = row && toEvent(row)
     return event?.type === 'preview' ? event : undefined

@@ -1,5 +1,5 @@
 /** Looks at generations and changes none: one, a page of them, what is to be expected of one, and how many there are. */
-import type { Project } from '../access/project.ts'
+import { ownedBy, type Project, type Whose } from '../access/project.ts'
 import type { Prisma } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import { GenerationError } from './errors.ts'
@@ -65,8 +65,8 @@ export class GenerationReader {
     return row ? { generation: toGeneration(row), eventCount: row.eventCount } : undefined
   }
 
-  async image(project: Project, id: string): Promise<ImageRecord | undefined> {
-    const where = { id, generation: { project } }
+  async image(whose: Whose, id: string): Promise<ImageRecord | undefined> {
+    const where = { id, generation: ownedBy(whose) }
     const row = await this.#prisma.image.findUnique({ where, include: { generation: true } })
     return row ? toImageRecord(row) : undefined
   }

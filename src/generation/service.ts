@@ -2,6 +2,7 @@
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
 import type { Caller } from '../access/caller.ts'
+import type { Whose } from '../access/project.ts'
 import type { ModelInfo, Priority, ServingPool } from '../engine/pool.ts'
 import type { BlobLink, ByteRange } from '../storage/blobs.ts'
 import { StorageError } from '../storage/errors.ts'
@@ -72,11 +73,18 @@ export interface GenerationMetrics {
   readonly devices: ServingPool['devices']
 }
 
+/** What can be looked at by its address alone. */
+export interface Pictures {
+  image(id: string): Promise<ImageRecord | undefined>
+  /** What a preview event told, as long as the event is kept. */
+  preview(id: string, eventId: number): Promise<PreviewEvent | undefined>
+}
+
 /** One project's generations, as whoever asks for it may see and change them; all others are not there. */
-export interface Generations {
+export interface Generations extends Pictures {
   /**
    * Writes row and job in one transaction: what it returned is not lost.
-   * @throws {GenerationError} `idempotency_conflict`, `queue_full`, `unknown_model`, `invalid_text`
+   * @throws {GenerationError} `idempotency_conflict`, `queue_full`, `in_flight_limit`, `images_limit`, `unknown_model`, `invalid_text`
    */
   create(
     parameters: GenerationParameters,
@@ -104,8 +112,6 @@ export interface Generations {
     id: string,
     options?: { afterEventId?: number | undefined; signal?: AbortSignal | undefined },
   ): AsyncIterable<GenerationEvent>
-  /** What a preview event told, as long as the event is kept. */
-  preview(id: string, eventId: number): Promise<PreviewEvent | undefined>
   /**
    * Runs `work` once for a key: a later call with the same operation and body gets the first one's answer for 24 hours, a
    * concurrent one waits for it. What failed may be tried again. `T` must be JSON.
@@ -115,7 +121,6 @@ export interface Generations {
     call: Omit<IdempotentCall, 'project'>,
     work: () => Promise<T>,
   ): Promise<{ answer: T; replayed: boolean }>
-  image(id: string): Promise<ImageRecord | undefined>
 }
 
 export interface GenerationService {
@@ -124,6 +129,7 @@ export interface GenerationService {
   readonly ready: boolean
   /** What this caller may see and do. */
   of(caller: Caller): Generations
+  pictures(whose: Whose): Pictures
   metrics(): Promise<GenerationMetrics>
   /** `range` is inclusive at both ends. @throws {GenerationError} `blob_missing`, `blobs_unavailable` */
   openBlob(key: string, range?: ByteRange): Promise<Readable>
@@ -234,10 +240,19 @@ export async function startGenerationService(options: GenerationServiceOptions):
     }
   }
 
+  const pictures = (whose: Whose): Pictures => ({
+    image: (id) => reader.image(whose, id),
+    preview: (id, eventId) => eventLog.preview(whose, id, eventId),
+  })
+
   function of(caller: Caller): Generations {
     const { project } = caller
     return {
-      async create(parameters, { requestId, user, priority = 'normal', deadline, previews, webhook, ...idempotent }) {
+      ...pictures(project),
+      async create(
+        parameters,
+        { requestId, user, priority = 'normal', deadline, previews, webhook, ...idempotent },
+      ) {
         const { idempotencyKey: key, idempotencyBody: body = parameters } = idempotent
         const { idempotencyOperation: operation = 'generateImages' } = idempotent
         const model = findModel(parameters.model, pool.models)
@@ -303,9 +318,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
       },
       events: (id, options = {}) =>
         streamEvents(id, options, { project, reader, eventLog, announcements: news }),
-      preview: (id, eventId) => eventLog.preview(project, id, eventId),
       once: (call, work) => calls.once({ ...call, project }, work),
-      image: (id) => reader.image(project, id),
     }
   }
 
@@ -317,6 +330,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
       return pool.ready
     },
     of,
+    pictures,
     async openBlob(key, range) {
       try {
         return await storage.blobs.open(key, range)

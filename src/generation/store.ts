@@ -13,6 +13,7 @@ import type { Project } from '../access/project.ts'
 import { notify, type Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { Priority } from '../engine/pool.ts'
+import { spend } from './allowance.ts'
 import { GenerationError } from './errors.ts'
 import { addEvents, eventChannel } from './event-log.ts'
 import type { EventDetails, FinalEventDetails } from './events.ts'
@@ -90,7 +91,7 @@ export class GenerationStore {
 
   /**
    * `admit` sees the expected work of all that waits and runs, and throws to refuse more; a replay is never refused.
-   * @throws {GenerationError} `idempotency_conflict`, `generation_deleted`
+   * @throws {GenerationError} `idempotency_conflict`, `generation_deleted`, `in_flight_limit`, `images_limit`
    */
   async create(
     request: NewGeneration,
@@ -108,6 +109,7 @@ export class GenerationStore {
       const accepted = await this.#transaction(async (transaction) => {
         // A twin with the same key may have committed since the look: then its generation is the answer.
         if (fingerprint && !(await claimKey(transaction, fingerprint, id))) return undefined
+        if (caller.key) await spend(transaction, caller.key, parameters.count)
         const { workMs, position } = await lookAhead(transaction, turnAt)
         admit(workMs)
         const row = await transaction.generation.create({

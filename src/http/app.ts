@@ -9,28 +9,30 @@ import Fastify, {
   type FastifyRequest,
 } from 'fastify'
 import { pino } from 'pino'
-import { keyless } from '../access/caller.ts'
+import type { AccessService } from '../access/service.ts'
 import type { Config } from '../config.ts'
 import type { DatasetService } from '../datasets/service.ts'
 import type { FineTuningService } from '../fine-tuning/service.ts'
 import type { GenerationService } from '../generation/service.ts'
 import type { WebhookService } from '../webhooks/service.ts'
 import { hangUpOnRest, hasBody, headTimeoutMs, inTime, patienceFor } from './arrival.ts'
-import { letIn } from './caller.ts'
+import { createDoorkeeper } from './auth.ts'
 import { answerClientError } from './client-error.ts'
 import {
   archiveTypesOf,
   listOperations,
   methodsOf,
+  operationOf,
   readContract,
   registerOperations,
   type ContractDocument,
 } from './contract.ts'
 import { ApiError, asApiError } from './errors.ts'
+import { registerHeaders } from './headers.ts'
 import { createLifecycle } from './lifecycle.ts'
 import { createLinks } from './links.ts'
-import { refuseForeign } from './local-only.ts'
 import { createMetrics } from './metrics.ts'
+import { registerRateLimits } from './rate-limits.ts'
 import {
   getDatasetItem,
   getDatasetItemContent,
@@ -80,6 +82,7 @@ import {
   listGenerations,
 } from './routes/generations.ts'
 import { getImage, getImageContent } from './routes/images.ts'
+import { createKey, getKey, listKeys, revokeKey } from './routes/keys.ts'
 import { getModel, listModels } from './routes/models.ts'
 import {
   listWebhookDeliveries,
@@ -91,6 +94,7 @@ import { getContract, getLiveness, getMetrics, getReadiness } from './routes/ser
 import { createAjv, shorten, validatorCompiler } from './validation.ts'
 
 export interface AppDependencies {
+  readonly access: Pick<AccessService, 'keys' | 'keyring' | 'windows'>
   readonly generation: GenerationService
   readonly datasets: DatasetService
   readonly fineTuning: FineTuningService
@@ -113,6 +117,7 @@ const bodyLimitBytes = 256 * 1024
 /** @throws when openapi.yaml and the handlers do not match */
 export async function buildApp(dependencies: AppDependencies): Promise<FastifyInstance> {
   const {
+    access,
     generation,
     datasets,
     fineTuning,
@@ -126,6 +131,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     loggerInstance: dependencies.logger ?? pino({ level: config.logLevel }),
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     bodyLimit: bodyLimitBytes,
+    trustProxy: config.trustedProxies.length > 0 && [...config.trustedProxies],
     // Bodies are timed by the hook below.
     requestTimeout: 0,
     http: { headersTimeout: headTimeoutMs },
@@ -158,13 +164,16 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
 
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
-    refuseForeign(request, config)
-    links.isSigned(request)
-    letIn(request, keyless)
-    forgetTypeOfNothing(request)
-    refuseEncodedBody(request)
+  })
+  await registerHeaders(app, config)
+  const limits = await registerRateLimits(app, access.windows, config)
+  const doorkeeper = createDoorkeeper({ ...access, document: contract.document, limits, links, config })
+  app.addHook('onRequest', async (request, reply) => {
     if (lifecycle.isClosing)
       throw new ApiError('shutting_down', 'The server is shutting down', { headers: { 'retry-after': '5' } })
+    await doorkeeper.admit(request, reply)
+    forgetTypeOfNothing(request)
+    refuseEncodedBody(request)
   })
   app.addHook('preParsing', async (request, _reply, payload) => {
     if (!hasBody(request)) return payload
@@ -193,6 +202,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   await dependencies.extend?.(app)
   const startedAt = new Date()
   const routes: RouteDependencies = {
+    access,
     generation,
     datasets,
     fineTuning,
@@ -248,6 +258,10 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     replayWebhookDelivery: replayWebhookDelivery(routes),
     listWebhookSecrets: listWebhookSecrets(routes),
     rotateWebhookSecret: rotateWebhookSecret(routes),
+    createKey: createKey(routes),
+    listKeys: listKeys(routes),
+    getKey: getKey(routes),
+    revokeKey: revokeKey(routes),
     listModels: listModels(routes),
     getModel: getModel(routes),
     getLiveness: getLiveness(),
@@ -316,8 +330,8 @@ function refuseEncodedBody({ headers }: FastifyRequest): void {
 
 type MediaTypes = readonly string[]
 
-const archivesFor = ({ routeOptions }: FastifyRequest, types: ReadonlyMap<string, MediaTypes>): MediaTypes =>
-  types.get((routeOptions.schema as { operationId?: string } | undefined)?.operationId ?? '') ?? []
+const archivesFor = (request: FastifyRequest, types: ReadonlyMap<string, MediaTypes>): MediaTypes =>
+  types.get(operationOf(request) ?? '') ?? []
 
 const isOneOf = (mediaType: string | undefined, types: MediaTypes): boolean =>
   mediaType !== undefined && types.includes(mediaType)

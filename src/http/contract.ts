@@ -42,6 +42,8 @@ export type Handlers = { readonly [O in OperationId]: Handler<O> }
 interface Operation {
   readonly operationId: string
   readonly requestBody?: { readonly content: Readonly<Record<string, unknown>> }
+  /** Alternatives, each with its schemes and their scopes. */
+  readonly security?: readonly Readonly<Record<string, readonly string[]>>[]
 }
 
 export interface ContractDocument {
@@ -65,11 +67,13 @@ const methods = ['get', 'put', 'post', 'delete', 'patch'] as const
 /** @returns every operation of the document with its method and path */
 export function listOperations({
   paths,
-}: ContractDocument): { method: string; path: string; operationId: string }[] {
+}: ContractDocument): (Pick<Operation, 'operationId' | 'security'> & { method: string; path: string })[] {
   return Object.entries(paths).flatMap(([path, item]) =>
     methods.flatMap((method) => {
       const operation = item[method]
-      return operation ? [{ method: method.toUpperCase(), path, operationId: operation.operationId }] : []
+      if (!operation) return []
+      const { operationId, security } = operation
+      return [{ method: method.toUpperCase(), path, operationId, ...(security && { security }) }]
     }),
   )
 }
@@ -115,6 +119,10 @@ function jsonOnly(document: ContractDocument): ContractDocument {
   )
   return copy as ContractDocument
 }
+
+/** @returns which operation a request asks for; undefined when none */
+export const operationOf = ({ routeOptions }: Pick<FastifyRequest, 'routeOptions'>): string | undefined =>
+  (routeOptions.schema as { operationId?: string } | undefined)?.operationId
 
 /** @returns the methods that a path answers to, none when the contract does not know it */
 export function methodsOf(document: ContractDocument, path: string): string[] {

@@ -1,4 +1,5 @@
 /** The catalogue of everything that a request can be refused for, and how an error looks on the wire. */
+import { AccessError } from '../access/errors.ts'
 import { DatasetError } from '../datasets/errors.ts'
 import { FineTuningError } from '../fine-tuning/errors.ts'
 import { GenerationError } from '../generation/errors.ts'
@@ -20,6 +21,8 @@ export const errorCatalogue = {
   invalid_value: { status: 400, type: request },
   invalid_archive: { status: 400, type: request },
   upload_interrupted: { status: 400, type: request },
+  invalid_api_key: { status: 401, type: request },
+  insufficient_scope: { status: 403, type: 'permission_error' },
   host_not_allowed: { status: 403, type: 'permission_error' },
   origin_not_allowed: { status: 403, type: 'permission_error' },
   url_expired: { status: 403, type: 'permission_error' },
@@ -36,6 +39,7 @@ export const errorCatalogue = {
   sample_not_found: { status: 404, type: request },
   deployment_not_found: { status: 404, type: request },
   delivery_not_found: { status: 404, type: request },
+  key_not_found: { status: 404, type: request },
   method_not_allowed: { status: 405, type: request },
   not_acceptable: { status: 406, type: request },
   request_timeout: { status: 408, type: request },
@@ -54,6 +58,9 @@ export const errorCatalogue = {
   range_not_satisfiable: { status: 416, type: request },
   idempotency_conflict: { status: 422, type: 'idempotency_error' },
   queue_full: { status: 429, type: 'rate_limit_error' },
+  rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },
+  in_flight_limit_exceeded: { status: 429, type: 'rate_limit_error' },
+  insufficient_quota: { status: 429, type: 'insufficient_quota' },
   headers_too_large: { status: 431, type: request },
   internal_error: { status: 500, type: 'server_error' },
   generation_failed: { status: 500, type: 'server_error' },
@@ -123,6 +130,7 @@ const frameworkErrors: Record<string, { code: ErrorCode; message: string }> = {
 /** @returns the answer to any thrown value; what nobody foresaw becomes `internal_error` and keeps its text to the log */
 export function asApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown
+  if (thrown instanceof AccessError) return asAccessRefusal(thrown)
   if (thrown instanceof GenerationError) return asRefusal(thrown)
   if (thrown instanceof DatasetError) return asDatasetRefusal(thrown)
   if (thrown instanceof FineTuningError) return asFineTuningRefusal(thrown)
@@ -148,6 +156,16 @@ export function asApiError(thrown: unknown): ApiError {
 function internalError(cause: unknown): ApiError {
   const message = 'Something went wrong on the server; the log has the details under the request id'
   return new ApiError('internal_error', message, { cause })
+}
+
+function asAccessRefusal({ code, message, parameter: param }: AccessError): ApiError {
+  switch (code) {
+    case 'key_not_found':
+      return new ApiError('key_not_found', message, { param })
+    case 'invalid_key':
+    case 'invalid_cursor':
+      return new ApiError('invalid_value', message, { param })
+  }
 }
 
 function asDatasetRefusal(error: DatasetError): ApiError {
@@ -191,6 +209,15 @@ function asRefusal(error: GenerationError): ApiError {
   switch (code) {
     case 'queue_full':
       return new ApiError('queue_full', message, { headers: { 'retry-after': String(retryAfterSeconds) } })
+    case 'in_flight_limit':
+      return new ApiError('in_flight_limit_exceeded', message, {
+        headers: { 'retry-after': String(retryAfterSeconds) },
+      })
+    case 'images_limit':
+      return new ApiError('insufficient_quota', message, {
+        ...(param !== undefined && { param }),
+        headers: { 'retry-after': String(retryAfterSeconds) },
+      })
     case 'idempotency_conflict':
       return new ApiError('idempotency_conflict', message, { param: 'Idempotency-Key' })
     case 'generation_deleted':

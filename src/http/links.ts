@@ -7,7 +7,7 @@ import type { GenerationService } from '../generation/service.ts'
 import { ApiError } from './errors.ts'
 import { checkSignature, expiryOf, signPath } from './signed-urls.ts'
 
-type Addressed = Pick<FastifyRequest, 'host'>
+export type Addressed = Pick<FastifyRequest, 'protocol' | 'host'>
 
 export interface Links {
   /** Where the picture's bytes are, for a while. */
@@ -73,6 +73,6 @@ export function createLinks({ config, generation, urlKey }: LinkOptions): Links 
 }
 
 /** @returns where this service is: its public address, else the one that this client used */
-export function addressOf({ host }: Addressed, { publicUrl }: Pick<Config, 'publicUrl'>): string {
-  return publicUrl === '' ? `http://${host}` : publicUrl
+export function addressOf({ protocol, host }: Addressed, { publicUrl }: Pick<Config, 'publicUrl'>): string {
+  return publicUrl === '' ? `${protocol}://${host}` : publicUrl
 }

@@ -2,6 +2,7 @@
 import type { Client } from 'openapi-fetch'
 import { expectSuccess, unwrap, withSignal, type RequestOptions } from './calls.ts'
 import { AtelierError } from './errors.ts'
+import { followPages } from './pages.ts'
 import { sleep } from './retry.ts'
 import type {
   operations,
@@ -103,7 +104,7 @@ export function createDatasets(raw: Client<paths, 'application/json'>, { fetch }
       const params = { path: { id }, query: resolution === undefined ? {} : { resolution } }
       return unwrap(raw.GET('/v1/datasets/{id}', { params, ...withSignal(signal) }), signal)
     },
-    list: (filters = {}, options = {}) => follow((cursor) => page({ ...filters, ...cursor }, options)),
+    list: (filters = {}, options = {}) => followPages((cursor) => page({ ...filters, ...cursor }, options)),
     async wait(id, options = {}) {
       for (let delayMs = firstPollMs; ; delayMs = Math.min(2 * delayMs, maxPollMs)) {
         const dataset = await datasets.retrieve(id, options)
@@ -116,9 +117,9 @@ export function createDatasets(raw: Client<paths, 'application/json'>, { fetch }
       await expectSuccess(raw.DELETE('/v1/datasets/{id}', init), signal)
     },
     problems: (id, filters = {}, options = {}) =>
-      follow((cursor) => problemPage(id, { ...filters, ...cursor }, options)),
+      followPages((cursor) => problemPage(id, { ...filters, ...cursor }, options)),
     items: (id, filters = {}, options = {}) =>
-      follow((cursor) => datasets.itemPage(id, { ...filters, ...cursor }, options)),
+      followPages((cursor) => datasets.itemPage(id, { ...filters, ...cursor }, options)),
     itemPage(id, query = {}, { signal } = {}) {
       const params = { path: { id }, query }
       return unwrap(raw.GET('/v1/datasets/{id}/items', { params, ...withSignal(signal) }), signal)
@@ -130,18 +131,6 @@ export function createDatasets(raw: Client<paths, 'application/json'>, { fetch }
     },
   }
   return datasets
-}
-
-async function* follow<T>(
-  page: (cursor: { cursor?: string }) => Promise<{ data: T[]; next_cursor: string | null }>,
-): AsyncGenerator<T, void, undefined> {
-  let cursor: { cursor?: string } = {}
-  for (;;) {
-    const { data, next_cursor } = await page(cursor)
-    yield* data
-    if (next_cursor === null) return
-    cursor = { cursor: next_cursor }
-  }
 }
 
 function connecting(fetch: Fetching['fetch']): Fetching['fetch'] {

@@ -29,6 +29,7 @@ import {
 } from './fine-tuning.ts'
 import { createGenerations, type Generations } from './generations.ts'
 import { readImageStream, type ImageStreamEvent } from './image-stream.ts'
+import { createKeys, type Keys } from './keys.ts'
 import { retryingFetch } from './retry.ts'
 import { createWebhooks, type Webhooks } from './webhooks.ts'
 import type {
@@ -54,6 +55,7 @@ export { AtelierError, type AtelierErrorCode } from './errors.ts'
 export type { DeploymentCalls, FineTuning, KeyedOptions } from './fine-tuning.ts'
 export type { CreateOptions, EventsOptions, Generations, ListFilters } from './generations.ts'
 export type { ImageStreamEvent } from './image-stream.ts'
+export type { KeyFilters, Keys } from './keys.ts'
 export type * from './schema.ts'
 export type { DeliveryFilters, Webhooks } from './webhooks.ts'
 
@@ -109,6 +111,7 @@ export interface Atelier {
   readonly fineTuning: FineTuning
   readonly deployments: DeploymentCalls
   readonly webhooks: Webhooks
+  readonly keys: Keys
   readonly models: {
     /** @throws {AtelierError} */
     list(options?: RequestOptions): Promise<SchemaModelList>
@@ -166,6 +169,7 @@ export function createAtelier(options: AtelierOptions): Atelier {
     fineTuning: createFineTuning(raw, { maxRetries, maxDelayMs }),
     deployments: createDeployments(raw),
     webhooks: createWebhooks(raw),
+    keys: createKeys(raw),
     models: {
       list({ signal } = {}) {
         return unwrap(raw.GET('/v1/models', withSignal(signal)), signal)

@@ -193,9 +193,7 @@ export interface paths {
         put?: never;
         /**
          * Bring a dataset, as an archive or as a folder of the server.
-         * @description For administrators; while the service has no keys, whoever may call may do this.
-         *
-         *     **An archive** is the body itself, a zip, tar or tar.gz, with `name` in the query: `curl -T set.zip -X POST -H 'content-type:
+         * @description **An archive** is the body itself, a zip, tar or tar.gz, with `name` in the query: `curl -T set.zip -X POST -H 'content-type:
          *     application/zip' '…/v1/datasets?name=pets'`. It is written to the disk as it comes, and what its first bytes are decides how it is
          *     read. **A folder** is JSON; it must lie below `ATELIER_DATASETS_ROOT`, by its real path, and is copied. Either is then checked, one
          *     after the other: the answer is 202, and `GET /v1/datasets/{id}` tells how far it is.
@@ -357,7 +355,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What webhooks are signed with. */
+        /** What the project's webhooks are signed with. */
         get: operations["listWebhookSecrets"];
         put?: never;
         post?: never;
@@ -430,7 +428,7 @@ export interface paths {
         put?: never;
         /**
          * Train a model on a dataset.
-         * @description For administrators. A job is refused when no picture of its dataset passes a stage's filter, when the labels or captions that a stage
+         * @description A job is refused when no picture of its dataset passes a stage's filter, when the labels or captions that a stage
          *     trains on are missing, and, unless `on_bad_data` is `skip`, when there are files that cannot be trained on. Otherwise answers with
          *     202 and the job as soon as it is stored; its dataset is then read and copied into a list of
          *     what there is to train on, and it waits for its turn. It trains in the time that requests for pictures leave, and a server that stops
@@ -659,7 +657,7 @@ export interface paths {
         put?: never;
         /**
          * Serve a checkpoint as a model.
-         * @description For administrators. The checkpoint's averaged weights are made into a model of their own, which is loaded beside the others and then
+         * @description The checkpoint's averaged weights are made into a model of their own, which is loaded beside the others and then
          *     takes the name over: new requests get it, and those that were begun end on what they began with. Answers when it serves.
          */
         post: operations["deployFineTuningCheckpoint"];
@@ -743,6 +741,56 @@ export interface paths {
          */
         post: operations["withdrawModel"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The project's keys, newest first.
+         * @description Those that are expired or revoked too.
+         */
+        get: operations["listKeys"];
+        put?: never;
+        /**
+         * Make a key.
+         * @description The answer holds the key itself, this once: the service keeps a hash of it. The new key belongs to the project of the key that
+         *     makes it; keys of other projects are made on the command line (`atelier key create --project NAME`). There is no
+         *     `Idempotency-Key` here, since what an answer says is kept with it.
+         *
+         *     The first key changes the service: from then on nothing but `/livez`, `/readyz` and `/openapi.yaml` is answered without one.
+         */
+        post: operations["createKey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/keys/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One key. */
+        get: operations["getKey"];
+        put?: never;
+        post?: never;
+        /**
+         * Revoke a key.
+         * @description For good, and at once (within five seconds on every replica). It stays in lists; one that is revoked already stays as it is.
+         *     What was asked for with it is finished.
+         */
+        delete: operations["revokeKey"];
         options?: never;
         head?: never;
         patch?: never;
@@ -2049,6 +2097,87 @@ export interface components {
             /** @enum {string} */
             status: "alive" | "ready";
         };
+        /**
+         * @description `generate`: ask for pictures, cancel and delete. `read`: look at generations and pictures. `admin`: keys, datasets, fine-tuning,
+         *     and which models serve.
+         * @enum {string}
+         */
+        Scope: "generate" | "read" | "admin";
+        CreateKeyRequest: {
+            /**
+             * @description What it is for, to know it by.
+             * @example the blog's pictures
+             */
+            name: string;
+            /**
+             * @description What it may be used for.
+             * @default [
+             *       "generate",
+             *       "read"
+             *     ]
+             */
+            scopes?: components["schemas"]["Scope"][] | null;
+            /**
+             * Format: date-time
+             * @description From when on it is worth nothing; never when left out.
+             * @example 2099-07-01T00:00:00Z
+             */
+            expires_at?: string | null;
+            /** @description Requests of any kind; `ATELIER_REQUESTS_PER_MINUTE` when left out. */
+            requests_per_minute?: number | null;
+            /** @description Generations that have not ended; `ATELIER_MAX_IN_FLIGHT` when left out. */
+            max_in_flight?: number | null;
+            /** @description Pictures that are asked for in a calendar month (UTC); `ATELIER_IMAGES_PER_MONTH` when left out. */
+            images_per_month?: number | null;
+        };
+        /** @description What is known of a key. */
+        KeyFields: {
+            /** @example key_0b6c2f5e9d3a4c1f8e7d6a5b */
+            id: string;
+            /** @constant */
+            object: "key";
+            /** @description Whose pictures, datasets and jobs it sees. */
+            project: string;
+            name: string;
+            /**
+             * @description The key's first characters.
+             * @example atl_9fK2mQx7
+             */
+            prefix: string;
+            scopes: components["schemas"]["Scope"][];
+            /** @description Its own limit; `null` where the configured one holds. */
+            requests_per_minute: number | null;
+            /** @description Its own limit; `null` where the configured one holds. */
+            max_in_flight: number | null;
+            /** @description Its own limit; `null` where the configured one holds. */
+            images_per_month: number | null;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            expires_at: string | null;
+            /**
+             * Format: date-time
+             * @description To the minute.
+             */
+            last_used_at: string | null;
+            /** Format: date-time */
+            revoked_at: string | null;
+        };
+        Key: components["schemas"]["KeyFields"];
+        CreatedKey: {
+            /**
+             * @description The key itself. It cannot be had again.
+             * @example atl_…
+             */
+            key: string;
+        } & components["schemas"]["KeyFields"];
+        KeyList: {
+            /** @constant */
+            object: "list";
+            data: components["schemas"]["Key"][];
+            /** @description The `cursor` of the next page; `null` on the last one. */
+            next_cursor: string | null;
+        };
         Error: {
             error: {
                 /** @description What was expected and what came, for people. */
@@ -2057,14 +2186,14 @@ export interface components {
                  * @description The kind of error, in OpenAI's words.
                  * @enum {string}
                  */
-                type: "invalid_request_error" | "permission_error" | "idempotency_error" | "rate_limit_error" | "server_error";
+                type: "invalid_request_error" | "permission_error" | "idempotency_error" | "rate_limit_error" | "insufficient_quota" | "server_error";
                 /** @description The field, parameter or header at fault, where one is. */
                 param: string | null;
                 /**
                  * @description Stable, for programs.
                  * @enum {string}
                  */
-                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "invalid_archive" | "upload_interrupted" | "host_not_allowed" | "origin_not_allowed" | "url_expired" | "invalid_signature" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "dataset_item_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "delivery_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "dataset_in_use" | "dataset_not_ready" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
+                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "invalid_archive" | "upload_interrupted" | "invalid_api_key" | "insufficient_scope" | "host_not_allowed" | "origin_not_allowed" | "url_expired" | "invalid_signature" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "dataset_item_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "delivery_not_found" | "key_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "dataset_in_use" | "dataset_not_ready" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "rate_limit_exceeded" | "in_flight_limit_exceeded" | "insufficient_quota" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
                 request_id: string;
             };
         };
@@ -2091,7 +2220,33 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description The `Host` or `Origin` is not one of this server's own. */
+        /** @description The service has keys, and none that is valid came with the request. */
+        Unauthorized: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                /** @description What is asked for. */
+                "www-authenticate"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "error": {
+                 *         "message": "Authorization: expected \"Bearer\" and an API key, got nothing",
+                 *         "type": "invalid_request_error",
+                 *         "param": null,
+                 *         "code": "invalid_api_key",
+                 *         "request_id": "req_0f3c6a6e-8d1f-4a57-9f5e-6f1c2b7d9e10"
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /**
+         * @description The key has none of the scopes that the operation names; or, where the service has no keys, the `Host` or `Origin` is not one
+         *     of its own.
+         */
         Forbidden: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -2158,10 +2313,20 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description More work waits already than would be done within the time that may be waited. */
-        QueueFull: {
+        /**
+         * @description More than may be: requests within a minute (`rate_limit_exceeded`), generations of the key that have not ended
+         *     (`in_flight_limit_exceeded`), its pictures this month (`insufficient_quota`), or work that waits (`queue_full`). The
+         *     `RateLimit-*` headers, which every answer to a request with a key has, are about the first.
+         */
+        TooManyRequests: {
             headers: {
                 "retry-after": components["headers"]["RetryAfter"];
+                /** @description Requests in a window of a minute, which begins with its first request. */
+                "ratelimit-limit"?: number;
+                /** @description How many more there may be in this window, as far as this replica knows. */
+                "ratelimit-remaining"?: number;
+                /** @description Seconds to the end of the window. */
+                "ratelimit-reset"?: number;
                 [name: string]: unknown;
             };
             content: {
@@ -2227,6 +2392,11 @@ export interface components {
          * @example itm_9f86d081884c7d659a2feaa0c55ad015
          */
         DatasetItemId: string;
+        /**
+         * @description The key's id, as `POST /v1/keys` gave it; not the key itself.
+         * @example key_0b6c2f5e9d3a4c1f8e7d6a5b
+         */
+        KeyId: string;
         /**
          * @description How many at most.
          * @example 20
@@ -2341,15 +2511,22 @@ export type SchemaDeployCheckpointRequest = components['schemas']['DeployCheckpo
 export type SchemaDeployment = components['schemas']['Deployment'];
 export type SchemaDeploymentList = components['schemas']['DeploymentList'];
 export type SchemaStatus = components['schemas']['Status'];
+export type SchemaScope = components['schemas']['Scope'];
+export type SchemaCreateKeyRequest = components['schemas']['CreateKeyRequest'];
+export type SchemaKeyFields = components['schemas']['KeyFields'];
+export type SchemaKey = components['schemas']['Key'];
+export type SchemaCreatedKey = components['schemas']['CreatedKey'];
+export type SchemaKeyList = components['schemas']['KeyList'];
 export type SchemaError = components['schemas']['Error'];
 export type ResponseBadRequest = components['responses']['BadRequest'];
+export type ResponseUnauthorized = components['responses']['Unauthorized'];
 export type ResponseForbidden = components['responses']['Forbidden'];
 export type ResponseNotFound = components['responses']['NotFound'];
 export type ResponseGone = components['responses']['Gone'];
 export type ResponseBodyTooLarge = components['responses']['BodyTooLarge'];
 export type ResponseUnsupportedMediaType = components['responses']['UnsupportedMediaType'];
 export type ResponseKeyConflict = components['responses']['KeyConflict'];
-export type ResponseQueueFull = components['responses']['QueueFull'];
+export type ResponseTooManyRequests = components['responses']['TooManyRequests'];
 export type ResponseUnavailable = components['responses']['Unavailable'];
 export type ResponseFailure = components['responses']['Failure'];
 export type ParameterUrlExpires = components['parameters']['UrlExpires'];
@@ -2360,6 +2537,7 @@ export type ParameterFineTuningJobId = components['parameters']['FineTuningJobId
 export type ParameterImageId = components['parameters']['ImageId'];
 export type ParameterDatasetId = components['parameters']['DatasetId'];
 export type ParameterDatasetItemId = components['parameters']['DatasetItemId'];
+export type ParameterKeyId = components['parameters']['KeyId'];
 export type ParameterPageLimit = components['parameters']['PageLimit'];
 export type ParameterPageCursor = components['parameters']['PageCursor'];
 export type HeaderRequestId = components['headers']['RequestId'];
@@ -2406,6 +2584,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description The generation was cancelled before it was done. */
@@ -2421,7 +2600,7 @@ export interface operations {
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["KeyConflict"];
-            429: components["responses"]["QueueFull"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2465,7 +2644,9 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2523,13 +2704,14 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             410: components["responses"]["Gone"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["KeyConflict"];
-            429: components["responses"]["QueueFull"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2560,8 +2742,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2590,6 +2774,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description The generation has not ended yet; cancel it first. */
@@ -2601,6 +2786,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2640,9 +2826,11 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             422: components["responses"]["KeyConflict"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2687,6 +2875,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description The client's `Accept` has no room for `text/event-stream`. */
@@ -2698,6 +2887,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2739,8 +2929,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2771,8 +2963,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2851,6 +3045,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description The range is malformed or lies outside the picture. */
@@ -2864,6 +3059,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2896,7 +3092,9 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2941,6 +3139,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             /** @description For a minute nothing more of the archive came. */
             408: {
@@ -2953,6 +3152,7 @@ export interface operations {
             };
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -2989,8 +3189,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3019,6 +3221,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description A fine-tuning job works with it. */
@@ -3030,6 +3233,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3068,8 +3272,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3112,8 +3318,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3149,8 +3357,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3190,6 +3400,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description The dataset is not ready. */
@@ -3203,6 +3414,7 @@ export interface operations {
             };
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3269,8 +3481,10 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3305,7 +3519,9 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3333,8 +3549,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3359,7 +3577,9 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3388,7 +3608,9 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3413,7 +3635,9 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3444,8 +3668,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3480,8 +3706,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3531,11 +3759,13 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["KeyConflict"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3566,8 +3796,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3596,6 +3828,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description The job has not ended, or a checkpoint of it serves. */
@@ -3607,6 +3840,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3637,8 +3871,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3669,6 +3905,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description The job has ended. */
@@ -3680,6 +3917,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3710,6 +3948,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description The job has ended. */
@@ -3721,6 +3960,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3774,8 +4014,10 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3814,8 +4056,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3854,8 +4098,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3893,8 +4139,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3933,8 +4181,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -3967,6 +4217,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description The job trains all weights, or the file cannot be made. */
@@ -3978,6 +4229,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -4023,6 +4275,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description The checkpoint cannot be made into a model, or the model cannot be opened. */
@@ -4037,6 +4290,7 @@ export interface operations {
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["KeyConflict"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -4073,8 +4327,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -4102,8 +4358,10 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -4129,6 +4387,7 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description It serves, or a job begins with it. */
@@ -4140,6 +4399,7 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -4179,6 +4439,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description Nothing is deployed under this name, or nothing served before. */
@@ -4191,6 +4452,7 @@ export interface operations {
                 };
             };
             422: components["responses"]["KeyConflict"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -4221,6 +4483,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             /** @description Nothing is deployed under this name. */
@@ -4232,6 +4495,147 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listKeys: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many at most.
+                 * @example 20
+                 */
+                limit?: components["parameters"]["PageLimit"];
+                /** @description The `next_cursor` of the page before. */
+                cursor?: components["parameters"]["PageCursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    createKey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateKeyRequest"];
+            };
+        };
+        responses: {
+            /** @description The key, with its text. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    /** @description Where the key is. */
+                    location?: string;
+                    /** @description Always `no-store`. */
+                    "cache-control"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedKey"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    getKey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The key's id, as `POST /v1/keys` gave it; not the key itself.
+                 * @example key_0b6c2f5e9d3a4c1f8e7d6a5b
+                 */
+                id: components["parameters"]["KeyId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The key, without its text. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Key"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    revokeKey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The key's id, as `POST /v1/keys` gave it; not the key itself.
+                 * @example key_0b6c2f5e9d3a4c1f8e7d6a5b
+                 */
+                id: components["parameters"]["KeyId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is revoked. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Key"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];
         };
@@ -4297,6 +4701,9 @@ export interface operations {
                     "text/plain": unknown;
                 };
             };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
             default: components["responses"]["Failure"];
         };
     };

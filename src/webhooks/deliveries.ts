@@ -4,6 +4,7 @@
  * dead process had in hand is due again by itself. Times are the database's.
  */
 import { randomBytes } from 'node:crypto'
+import type { Project } from '../access/project.ts'
 import { notify, type Transaction } from '../storage/database.ts'
 import type { WebhookDelivery } from '../storage/client/client.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -114,6 +115,16 @@ export function retryMs(attempts: number, random: () => number): number {
   return plain * (0.9 + 0.2 * random())
 }
 
+/** Whose generation it tells of. */
+export async function projectOf(
+  { database }: Pick<Storage, 'database'>,
+  { generationId: id }: Pick<WebhookDelivery, 'generationId'>,
+): Promise<Project> {
+  const select = { project: true }
+  const { project } = await database.prisma.generation.findUniqueOrThrow({ where: { id }, select })
+  return project as Project
+}
+
 export interface DeliveryFilters {
   /** The last of the page before. */
   readonly cursor?: string | undefined
@@ -132,14 +143,19 @@ export interface DeliveryPage {
 /** @throws {WebhookError} `invalid_cursor` */
 export async function listDeliveries(
   { database }: Pick<Storage, 'database'>,
+  project: Project,
   { cursor, limit = 20, state, generationId }: DeliveryFilters,
 ): Promise<DeliveryPage> {
   const { webhookDelivery } = database.prisma
-  const last = cursor === undefined ? undefined : await webhookDelivery.findUnique({ where: { id: cursor } })
+  const last =
+    cursor === undefined
+      ? undefined
+      : await webhookDelivery.findUnique({ where: { id: cursor, generation: { project } } })
   if (last === null)
     throw new WebhookError('invalid_cursor', 'cursor: expected the next_cursor of an earlier page')
   const rows = await webhookDelivery.findMany({
     where: {
+      generation: { project },
       ...(state === undefined ? {} : { state }),
       ...(generationId === undefined ? {} : { generationId }),
       ...(last && { number: { lt: last.number } }),
@@ -154,13 +170,15 @@ export async function listDeliveries(
 /** Makes it due now, and for another three days, whatever came of it. The same message, so its id stays. */
 export async function replayDelivery(
   { database }: Pick<Storage, 'database'>,
+  project: Project,
   id: string,
 ): Promise<WebhookDelivery | undefined> {
   return database.prisma.$transaction(async (transaction) => {
     const [row] = await transaction.$queryRaw<WebhookDelivery[]>`
       UPDATE "WebhookDelivery" SET "state" = 'pending', "settledAt" = NULL, "attempts" = 0, "dueAt" = now(),
         "giveUpAt" = now() + ${triedForMs}::double precision * interval '1 millisecond'
-      WHERE "id" = ${id} RETURNING *`
+      WHERE "id" = ${id} AND "generationId" IN (
+        SELECT "id" FROM "Generation" WHERE "id" = "generationId" AND "project" = ${project}) RETURNING *`
     if (row) await notify(transaction, dueChannel, row.generationId)
     return row
   })

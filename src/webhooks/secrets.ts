@@ -2,8 +2,9 @@
  * What webhooks are signed with, as Standard Webhooks has it. One secret is current; after a rotation the one before it signs
  * too for a while, so that receivers can change over without missing anything.
  */
-import { randomBytes } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
 import { Webhook } from 'standardwebhooks'
+import { defaultProject, type Project } from '../access/project.ts'
 import type { Storage } from '../storage/storage.ts'
 
 export interface WebhookSecret {
@@ -17,17 +18,24 @@ export interface WebhookSecret {
 const secretBytes = 32
 
 /** Those that sign now, the current one first. */
-export async function signingSecrets({ database }: Pick<Storage, 'database'>): Promise<WebhookSecret[]> {
+export async function signingSecrets(
+  { database }: Pick<Storage, 'database'>,
+  project: Project,
+): Promise<WebhookSecret[]> {
   const rows = await database.prisma.webhookSecret.findMany({
     where: { OR: [{ retiresAt: null }, { retiresAt: { gt: new Date() } }] },
     orderBy: { number: 'desc' },
   })
   return rows.map(({ secret, createdAt, retiresAt }) => ({
-    secret: `whsec_${Buffer.from(secret).toString('base64')}`,
+    secret: `whsec_${secretOf(project, secret).toString('base64')}`,
     createdAt,
     retiresAt: retiresAt ?? undefined,
   }))
 }
+
+/** A project that knows its own can sign for no other. */
+const secretOf = (project: Project, secret: Uint8Array): Buffer =>
+  project === defaultProject ? Buffer.from(secret) : createHmac('sha256', secret).update(project).digest()
 
 /** Of processes that start together one makes it. */
 export async function ensureSecret({ database }: Pick<Storage, 'database'>): Promise<void> {

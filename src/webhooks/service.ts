@@ -1,5 +1,6 @@
 /** Tells others of generations that have ended: takes deliveries that are due, sends them, and writes what came of it. */
 import type { Logger } from 'pino'
+import type { Caller } from '../access/caller.ts'
 import type { AllowedTarget } from '../outbound/addresses.ts'
 import { OutboundError } from '../outbound/errors.ts'
 import { checkTarget, post, type Resolver } from '../outbound/post.ts'
@@ -8,6 +9,7 @@ import {
   claimDue,
   dueChannel,
   listDeliveries,
+  projectOf,
   replayDelivery,
   settleDelivery,
   type DeliveryFilters,
@@ -18,17 +20,22 @@ import {
 import { WebhookError } from './errors.ts'
 import { ensureSecret, rotateSecret, signedHeaders, signingSecrets, type WebhookSecret } from './secrets.ts'
 
-export interface WebhookService {
-  /** @throws {WebhookError} `invalid_url`, for what can be said without asking anybody */
-  checkUrl(url: string): void
+/** Of one project's generations. */
+export interface Webhooks {
   /** @throws {WebhookError} `invalid_cursor` */
   deliveries(filters?: DeliveryFilters): Promise<DeliveryPage>
   /** Sends it again, whatever came of it; undefined when there is none. */
   replay(id: string): Promise<WebhookDelivery | undefined>
   /** Those that sign, the current one first. */
   secrets(): Promise<WebhookSecret[]>
-  /** @returns those that sign from now on */
+  /** Of all projects: each signs with what is derived from one secret. @returns the caller's, from now on */
   rotate(overlapSeconds: number): Promise<WebhookSecret[]>
+}
+
+export interface WebhookService {
+  of(caller: Pick<Caller, 'project'>): Webhooks
+  /** @throws {WebhookError} `invalid_url`, for what can be said without asking anybody */
+  checkUrl(url: string): void
   /** What is being sent is due again at once, for whoever comes next. */
   close(): Promise<void>
 }
@@ -104,7 +111,10 @@ export async function startWebhookService(options: WebhookOptions): Promise<Webh
     const headers = {
       'content-type': 'application/json',
       'user-agent': 'Atelier',
-      ...signedHeaders({ id, sentAt: new Date(), body }, await signingSecrets(storage)),
+      ...signedHeaders(
+        { id, sentAt: new Date(), body },
+        await signingSecrets(storage, await projectOf(storage, delivery)),
+      ),
     }
     try {
       const { status } = await post(url, { headers, body, signal: stop.signal }, outbound)
@@ -134,13 +144,15 @@ export async function startWebhookService(options: WebhookOptions): Promise<Webh
         throw new WebhookError('invalid_url', error.message, { cause: error })
       }
     },
-    deliveries: (filters = {}) => listDeliveries(storage, filters),
-    replay: (id) => replayDelivery(storage, id),
-    secrets: () => signingSecrets(storage),
-    async rotate(overlapSeconds) {
-      await rotateSecret(storage, overlapSeconds * 1000)
-      return signingSecrets(storage)
-    },
+    of: ({ project }) => ({
+      deliveries: (filters = {}) => listDeliveries(storage, project, filters),
+      replay: (id) => replayDelivery(storage, project, id),
+      secrets: () => signingSecrets(storage, project),
+      async rotate(overlapSeconds) {
+        await rotateSecret(storage, overlapSeconds * 1000)
+        return signingSecrets(storage, project)
+      },
+    }),
     async close() {
       clearInterval(timer)
       await stopListening()

@@ -2,6 +2,8 @@
 import * as fc from 'fast-check'
 import { pino } from 'pino'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { keyless } from '../../src/access/caller.ts'
+import { defaultProject } from '../../src/access/project.ts'
 import { eraseExpired } from '../../src/generation/retention.ts'
 import { GenerationStore, type ClaimedGeneration, type NewImage } from '../../src/generation/store.ts'
 import { blobOwner, discardBlobs, sweepBlobs } from '../../src/generation/sweep.ts'
@@ -54,6 +56,7 @@ const stored = async () => (await Array.fromAsync(storage.blobs.list())).map(({ 
 
 async function create(): Promise<string> {
   const request = {
+    caller: keyless,
     parameters: someParameters({ count: 1 }),
     requestId: 'req',
     user: undefined,
@@ -141,13 +144,13 @@ const acts = {
   die: async ({ held }) => void held.splice(0),
   cancel: async ({ pick }) => {
     const entry = pick()
-    if (entry) await store.cancel(entry.generation.id)
+    if (entry) await store.cancel(defaultProject, entry.generation.id)
   },
   delete: async ({ number }) => {
     const rows = await storage.database.prisma.generation.findMany({ where: { finishedAt: { not: null } } })
     const row = rows[number % Math.max(1, rows.length)]
     if (!row) return
-    const keys = await store.delete(row.id)
+    const keys = await store.delete(defaultProject, row.id)
     if (number % 2 === 0 && keys) await discardBlobs(keys, storage.blobs, log) // else it dies in between
   },
   erase: async ({ number }) => void (await eraseExpired(storage, { retentionMs: number, log })),
@@ -188,7 +191,8 @@ describe('under any interleaving', () => {
         }
         // Everybody dies, and what they had in hand is given up.
         await store.recover()
-        for (const { id } of await storage.database.prisma.generation.findMany()) await store.cancel(id)
+        for (const { id } of await storage.database.prisma.generation.findMany())
+          await store.cancel(defaultProject, id)
         swept += await sweepBlobs(storage, everything)
         expect(await stored()).toEqual(await toldOf())
       }),
@@ -216,7 +220,7 @@ test('what an attempt has made is kept while it may still tell of it, and not af
   expect(await store.succeed(first, [image(early)], unwritten)).toBe('lost')
   expect(await store.succeed(second, [image(late)], unwritten)).toBe('written')
   expect(await sweepBlobs(storage, everything)).toBe(0)
-  await store.delete(id)
+  await store.delete(defaultProject, id)
   expect(await sweepBlobs(storage, everything)).toBe(1)
 })
 

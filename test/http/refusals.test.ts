@@ -6,6 +6,7 @@ import { buildTestApp, listen, silent, testConfig } from './server.ts'
 import { send, sendBytes } from './requests.ts'
 import {
   idleFineTuning,
+  noKeys,
   unreachableDatasets,
   unreachableService,
   unreachableWebhooks,
@@ -286,9 +287,20 @@ test('nothing tells which software answers', async () => {
   expect(Object.keys(headers).toSorted()).toEqual([
     'connection',
     'content-length',
+    'content-security-policy',
     'content-type',
+    'cross-origin-opener-policy',
+    'cross-origin-resource-policy',
     'date',
+    'origin-agent-cluster',
+    'referrer-policy',
+    'x-content-type-options',
+    'x-dns-prefetch-control',
+    'x-download-options',
+    'x-frame-options',
+    'x-permitted-cross-domain-policies',
     'x-request-id',
+    'x-xss-protection',
   ])
 })
 
@@ -299,6 +311,7 @@ test('logs name the request and never the prompt', async () => {
   const logged = await buildApp({
     webhooks: unreachableWebhooks,
     urlKey: new Uint8Array(32),
+    access: noKeys,
     generation: unreachableService,
     datasets: unreachableDatasets,
     fineTuning: idleFineTuning,

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import responseValidation from '@fastify/response-validation'
 import type { FastifyInstance } from 'fastify'
 import { pino, type Logger } from 'pino'
+import { startAccessService, type AccessService } from '../../src/access/service.ts'
 import { readConfig, type Config } from '../../src/config.ts'
 import {
   startDatasetService,
@@ -18,15 +19,16 @@ import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { owned, type With } from '../access/owned.ts'
 import { prepare } from '../storage/prepared-folder.ts'
 import { paintPool, type PaintOptions, type PaintPool } from '../generation/paint-pool.ts'
-import { idleFineTuning, unreachableDatasets, unreachableWebhooks } from './unreachable.ts'
+import { idleFineTuning, noKeys, unreachableDatasets, unreachableWebhooks } from './unreachable.ts'
 
 export const silent: Logger = pino({ level: 'silent' })
 
 export interface TestService {
+  readonly access: AccessService
+  readonly storage: Storage
   readonly generation: With<GenerationService>
   readonly datasets: With<DatasetService>
   readonly pool: PaintPool
-  readonly storage: Storage
   close(): Promise<void>
 }
 
@@ -38,6 +40,7 @@ export async function startTestService(
   await prepare(dataDir)
   const unexpected: Error[] = []
   const storage = await openStorage({ dataDir, onError: (error) => unexpected.push(error) })
+  const access = await startAccessService({ database: storage.database, log: silent })
   const pool = paintPool(paint)
   const generation = owned(
     await startGenerationService({
@@ -58,13 +61,15 @@ export async function startTestService(
     }),
   )
   return {
+    access,
+    storage,
     generation,
     datasets,
     pool,
-    storage,
     async close() {
       await datasets.close()
       await generation.close()
+      await access.close()
       await storage.close()
       await rm(dataDir, { recursive: true })
       if (unexpected.length > 0) throw new AggregateError(unexpected, 'the queue reported errors')
@@ -80,6 +85,7 @@ export async function buildTestApp(
   overrides: Partial<AppDependencies> = {},
 ): Promise<FastifyInstance> {
   const app = await buildApp({
+    access: noKeys,
     generation,
     datasets: unreachableDatasets,
     fineTuning: idleFineTuning,

@@ -1,4 +1,6 @@
 /** Services for tests of what is refused before any service is asked: models are known, nothing is trained, and every call is a mistake. */
+import { Keys } from '../../src/access/keys.ts'
+import type { AppDependencies } from '../../src/http/app.ts'
 import type { WebhookService } from '../../src/webhooks/service.ts'
 import type { DatasetService } from '../../src/datasets/service.ts'
 import type { FineTuningService } from '../../src/fine-tuning/service.ts'
@@ -10,8 +12,16 @@ const unreachable = (): never => {
   throw new Error('the service was asked')
 }
 
+/** A service that has no keys. */
+export const noKeys: AppDependencies['access'] = {
+  keys: new Keys(undefined as never),
+  keyring: { hasKeys: async () => false, judge: unreachable, hasSeen: unreachable },
+  windows: { take: unreachable, isSpent: unreachable },
+}
+
 export const unreachableDatasets: DatasetService = {
   of: unreachable,
+  pictures: unreachable,
   close: unreachable,
 }
 
@@ -20,6 +30,7 @@ export const unreachableService: GenerationService = {
   ready: true,
   swept: Promise.resolve(0),
   of: unreachable,
+  pictures: unreachable,
   metrics: unreachable,
   openBlob: unreachable,
   linkToBlob: unreachable,
@@ -28,11 +39,8 @@ export const unreachableService: GenerationService = {
 }
 
 export const unreachableWebhooks: WebhookService = {
+  of: unreachable,
   checkUrl: unreachable,
-  deliveries: unreachable,
-  replay: unreachable,
-  secrets: unreachable,
-  rotate: unreachable,
   close: unreachable,
 }
 
@@ -41,6 +49,7 @@ export const idleFineTuning: FineTuningService = {
   rates: { watts: 100, gramsPerKwh: 480, costPerDeviceHour: undefined },
   sources: undefined,
   of: unreachable,
+  pictures: unreachable,
   deployments: {
     get: unreachable,
     list: unreachable,

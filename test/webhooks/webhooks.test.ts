@@ -14,6 +14,7 @@ import { Webhook as Verifier } from 'standardwebhooks'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { parseAllowed } from '../../src/outbound/addresses.ts'
 import { retryMs, webhookEvents, type Webhook } from '../../src/webhooks/deliveries.ts'
+import { owned, type With } from '../access/owned.ts'
 import { startWebhookService, type WebhookOptions, type WebhookService } from '../../src/webhooks/service.ts'
 import { EngineError } from '../../src/engine/protocol.ts'
 import { gate, useService } from '../generation/fixture.ts'
@@ -32,7 +33,7 @@ let came: Came[] = []
 /** What the receiver answers, one after the other; then 204. */
 let statuses: number[] = []
 let hold: Promise<void> | undefined
-let webhooks: WebhookService | undefined
+let webhooks: With<WebhookService> | undefined
 
 async function receive(request: IncomingMessage, response: ServerResponse): Promise<void> {
   came.push({ headers: request.headers, body: await text(request) })
@@ -52,13 +53,15 @@ afterEach(async () => {
 afterAll(() => receiver.close())
 
 const start = async (changes: Partial<WebhookOptions> = {}) => {
-  webhooks = await startWebhookService({
-    storage: fixture.storage,
-    log,
-    allowed,
-    lookEveryMs: 50,
-    ...changes,
-  })
+  webhooks = owned(
+    await startWebhookService({
+      storage: fixture.storage,
+      log,
+      allowed,
+      lookEveryMs: 50,
+      ...changes,
+    }),
+  )
   return webhooks
 }
 const all: Webhook['events'] = webhookEvents

@@ -2,7 +2,7 @@
 import type { DatasetItem } from '../../datasets/dataset.ts'
 import { isNotModified } from '../byte-range.ts'
 import type { ContractRequest, Handler } from '../contract.ts'
-import { callerOf } from '../caller.ts'
+import { callerOf, mayLookAt } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { describeValue } from '../validation.ts'
 import type { RouteDependencies } from './dependencies.ts'
@@ -26,7 +26,7 @@ async function findItem(
   { datasets }: RouteDependencies,
 ): Promise<DatasetItem> {
   const { id, item } = request.params
-  const found = await datasets.of(callerOf(request)).item(id, item)
+  const found = await datasets.pictures(mayLookAt(request)).item(id, item)
   if (found) return found
   const message = `item: expected the id of a picture in this dataset, got ${describeValue(item)}; there is no such picture`
   throw new ApiError('dataset_item_not_found', message, { param: 'item' })
@@ -51,7 +51,7 @@ export function updateDatasetItem(dependencies: RouteDependencies): Handler<'upd
 export function getDatasetItemContent(dependencies: RouteDependencies): Handler<'getDatasetItemContent'> {
   const { datasets } = dependencies
   return async (request, reply) => {
-    const mine = datasets.of(callerOf(request))
+    const pictures = datasets.pictures(mayLookAt(request))
     const item = await findItem(request, dependencies)
     const { max_side: maxSide } = request.query
     const etag = maxSide === undefined ? `"${item.sha256}"` : `"${item.sha256}-${maxSide}"`
@@ -63,7 +63,7 @@ export function getDatasetItemContent(dependencies: RouteDependencies): Handler<
       'content-disposition': `inline; filename="${item.id}.${format}"`,
       'x-content-type-options': 'nosniff',
     })
-    if (maxSide !== undefined) return reply.send(await mine.thumbnail(item, maxSide))
-    return reply.header('content-length', item.sizeBytes).send(await mine.openPicture(item))
+    if (maxSide !== undefined) return reply.send(await pictures.thumbnail(item, maxSide))
+    return reply.header('content-length', item.sizeBytes).send(await pictures.openPicture(item))
   }
 }

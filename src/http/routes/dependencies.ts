@@ -1,5 +1,6 @@
 /** What the routes work with. */
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import type { AccessService } from '../../access/service.ts'
 import type { Config } from '../../config.ts'
 import type { DatasetService } from '../../datasets/service.ts'
 import type { FailedGeneration } from '../../generation/generation.ts'
@@ -9,11 +10,12 @@ import type { WebhookService } from '../../webhooks/service.ts'
 import type { Contract } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import type { Lifecycle } from '../lifecycle.ts'
-import { addressOf, type Links } from '../links.ts'
+import { addressOf, type Addressed, type Links } from '../links.ts'
 import type { Metrics } from '../metrics.ts'
 import { describeValue } from '../validation.ts'
 
 export interface RouteDependencies {
+  readonly access: Pick<AccessService, 'keys'>
   readonly generation: GenerationService
   readonly datasets: DatasetService
   readonly fineTuning: FineTuningService
@@ -30,17 +32,21 @@ export interface RouteDependencies {
 
 export const asUnixSeconds = (date: Date): number => Math.floor(date.getTime() / 1000)
 
-export function generationUrl(
-  request: Pick<FastifyRequest, 'host'>,
-  config: Pick<Config, 'publicUrl'>,
-  id: string,
-): string {
+export function generationUrl(request: Addressed, config: Pick<Config, 'publicUrl'>, id: string): string {
   return `${addressOf(request, config)}/v1/generations/${id}`
 }
 
 export function generationNotFound(id: string): ApiError {
   const message = `id: expected a generation's id, got ${describeValue(id)}; there is no such generation`
   return new ApiError('generation_not_found', message, { param: 'id' })
+}
+
+/** @throws {ApiError} for what RFC 3339 allows and no Date holds: leap seconds */
+export function readTime(text: string, param: string): Date {
+  const time = new Date(text)
+  if (!Number.isNaN(time.getTime())) return time
+  const message = `${param}: expected a time without leap seconds, got ${describeValue(text)}`
+  throw new ApiError('invalid_value', message, { param })
 }
 
 /** To a hundredth: more digits are noise. */

@@ -1,8 +1,8 @@
 /** Datasets, their pictures and problems as the contract has them. */
-import type { FastifyRequest } from 'fastify'
 import type { Dataset, DatasetItem, DatasetProblem } from '../../datasets/dataset.ts'
 import type { BucketCount, LabelCount } from '../../datasets/service.ts'
 import type { SchemaDataset, SchemaDatasetItem, SchemaDatasetProblem } from '../../sdk/schema.ts'
+import type { Addressed } from '../links.ts'
 import type { RouteDependencies } from './dependencies.ts'
 
 /** What is told of a single dataset only. */
@@ -47,7 +47,7 @@ export function describeDataset(dataset: Dataset, { labels, buckets }: Details =
 
 export function describeItem(
   item: DatasetItem,
-  request: Pick<FastifyRequest, 'host'>,
+  request: Addressed,
   { links }: Pick<RouteDependencies, 'links'>,
 ): SchemaDatasetItem {
   const { id, datasetId, path, format, width, height, sizeBytes, sha256, captions } = item

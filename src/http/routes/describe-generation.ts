@@ -1,5 +1,4 @@
 /** A generation, and what its pictures took and used, as the contract has them. */
-import type { FastifyRequest } from 'fastify'
 import {
   isUpscaled,
   type Generation,
@@ -17,14 +16,13 @@ import type {
   SchemaGenerationTimings,
   SchemaReceipt,
 } from '../../sdk/schema.ts'
+import type { Addressed } from '../links.ts'
 import { roundMs, type RouteDependencies } from './dependencies.ts'
-
-type Request = Pick<FastifyRequest, 'host'>
 
 /** @param generation where it stands counts only where the service told it, so not in lists */
 export async function describeGeneration(
   generation: Generation | GenerationStatus,
-  request: Request,
+  request: Addressed,
   { links }: Pick<RouteDependencies, 'links'>,
 ): Promise<SchemaGeneration> {
   const { parameters } = generation

@@ -4,7 +4,7 @@ import { csvHeader, csvRow } from '../../fine-tuning/metrics-csv.ts'
 import { isFinal } from '../../fine-tuning/states.ts'
 import { accepts } from '../accept.ts'
 import type { Handler } from '../contract.ts'
-import { callerOf } from '../caller.ts'
+import { callerOf, mayLookAt } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { sendEvents, type ServerSentEvent } from '../event-stream.ts'
 import { clientGone } from '../lifecycle.ts'
@@ -103,7 +103,7 @@ export function getFineTuningSampleContent({
 }: RouteDependencies): Handler<'getFineTuningSampleContent'> {
   return async (request, reply) => {
     const { id, sample } = request.params
-    const picture = await service.of(callerOf(request)).openSample(id, sample)
+    const picture = await service.pictures(mayLookAt(request)).openSample(id, sample)
     reply.headers({
       'content-type': 'image/webp',
       // A step that is taken again after a crash makes the same picture.

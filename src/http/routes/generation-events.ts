@@ -4,7 +4,7 @@ import { isSettled } from '../../generation/generation.ts'
 import type { SchemaGenerationEvent } from '../../sdk/schema.ts'
 import { accepts } from '../accept.ts'
 import type { ContractRequest, Handler } from '../contract.ts'
-import { callerOf } from '../caller.ts'
+import { callerOf, mayLookAt } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { sendEvents, type ServerSentEvent } from '../event-stream.ts'
 import { clientGone } from '../lifecycle.ts'
@@ -95,7 +95,7 @@ export function getGenerationPreview({
 }: RouteDependencies): Handler<'getGenerationPreview'> {
   return async (request, reply) => {
     const { id, number } = request.params
-    const preview = await service.of(callerOf(request)).preview(id, Number(number))
+    const preview = await service.pictures(mayLookAt(request)).preview(id, Number(number))
     if (!preview) {
       const message = `number: expected the id of a preview event, got ${describeValue(number)}; there is no such preview, or no longer`
       throw new ApiError('preview_not_found', message, { param: 'number' })

@@ -6,15 +6,14 @@ import { webhookEvents } from '../../webhooks/deliveries.ts'
 import type { SchemaCreateGenerationRequest } from '../../sdk/schema.ts'
 import { withDefaults, type Handler } from '../contract.ts'
 import { callerOf } from '../caller.ts'
-import { ApiError } from '../errors.ts'
 import { clientGone } from '../lifecycle.ts'
 import { aliasedModel, readParameters } from '../limits.ts'
 import { readWait } from '../prefer.ts'
-import { describeValue } from '../validation.ts'
 import {
   generationNotFound,
   generationUrl,
   idempotencyKeyOf,
+  readTime,
   refuseBody,
   type RouteDependencies,
 } from './dependencies.ts'
@@ -65,14 +64,6 @@ function readWishes(
     previews: body.preview_every == null ? undefined : { everySteps: body.preview_every },
     webhook,
   }
-}
-
-/** @throws {ApiError} for what RFC 3339 allows and no Date holds: leap seconds */
-function readTime(text: string, param: string): Date {
-  const time = new Date(text)
-  if (!Number.isNaN(time.getTime())) return time
-  const message = `${param}: expected a time without leap seconds, got ${describeValue(text)}`
-  throw new ApiError('invalid_value', message, { param })
 }
 
 /** Also false when the client leaves or the server shuts down, which changes nothing for the generation. */

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import type { ImageRecord } from '../../generation/generation.ts'
 import { isNotModified, readRange } from '../byte-range.ts'
 import type { ContractRequest, Handler } from '../contract.ts'
-import { callerOf } from '../caller.ts'
+import { mayLookAt } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { describeValue } from '../validation.ts'
 import { asUnixSeconds, roundMs, type RouteDependencies } from './dependencies.ts'
@@ -14,7 +14,7 @@ async function findImage(
   { generation }: RouteDependencies,
 ): Promise<ImageRecord> {
   const { id } = request.params
-  const image = await generation.of(callerOf(request)).image(id)
+  const image = await generation.pictures(mayLookAt(request)).image(id)
   if (!image)
     throw new ApiError(
       'image_not_found',

@@ -2,14 +2,16 @@
 import type { SchemaWebhookDelivery, SchemaWebhookSecretList } from '../../sdk/schema.ts'
 import type { WebhookDelivery } from '../../webhooks/deliveries.ts'
 import type { WebhookSecret } from '../../webhooks/secrets.ts'
+import { callerOf } from '../caller.ts'
 import { withDefaults, type Handler } from '../contract.ts'
 import { ApiError } from '../errors.ts'
 import { describeValue } from '../validation.ts'
 import { refuseBody, type RouteDependencies } from './dependencies.ts'
 
 export function listWebhookDeliveries({ webhooks }: RouteDependencies): Handler<'listWebhookDeliveries'> {
-  return async ({ query: { generation_id: generationId, ...filters } }) => {
-    const { data, nextCursor } = await webhooks.deliveries({ ...filters, generationId })
+  return async (request) => {
+    const { generation_id: generationId, ...filters } = request.query
+    const { data, nextCursor } = await webhooks.of(callerOf(request)).deliveries({ ...filters, generationId })
     return { object: 'list', data: data.map(describeDelivery), next_cursor: nextCursor ?? null }
   }
 }
@@ -18,7 +20,7 @@ export function replayWebhookDelivery({ webhooks }: RouteDependencies): Handler<
   return async (request, reply) => {
     refuseBody(request)
     const { id } = request.params
-    const delivery = await webhooks.replay(id)
+    const delivery = await webhooks.of(callerOf(request)).replay(id)
     if (!delivery) {
       const message = `id: expected a delivery's id, got ${describeValue(id)}; there is no such delivery`
       throw new ApiError('delivery_not_found', message, { param: 'id' })
@@ -29,18 +31,19 @@ export function replayWebhookDelivery({ webhooks }: RouteDependencies): Handler<
 }
 
 export function listWebhookSecrets({ webhooks }: RouteDependencies): Handler<'listWebhookSecrets'> {
-  return async () => describeSecrets(await webhooks.secrets())
+  return async (request) => describeSecrets(await webhooks.of(callerOf(request)).secrets())
 }
 
 export function rotateWebhookSecret({
   webhooks,
   contract,
 }: RouteDependencies): Handler<'rotateWebhookSecret'> {
-  return async ({ body }) => {
+  return async (request) => {
+    const { body } = request
     const { overlap_seconds: overlapSeconds } = withDefaults(contract, 'RotateWebhookSecretRequest', body, [
       'overlap_seconds',
     ])
-    return describeSecrets(await webhooks.rotate(overlapSeconds))
+    return describeSecrets(await webhooks.of(callerOf(request)).rotate(overlapSeconds))
   }
 }
 
