@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PGlite } from '@electric-sql/pglite'
@@ -106,7 +106,8 @@ test('a migration that another tool began and did not finish is refused', async 
 test('generations of a data folder from before datasets and fine-tuning are as they were', async () => {
   const all = fileURLToPath(new URL('../../prisma/migrations', import.meta.url))
   const before = temporaryFolder()
-  for (const name of ['migration_lock.toml', '20260101000000_generations', '20260201000000_native_api'])
+  const old = ['20260101000000_generations', '20260201000000_native_api']
+  for (const name of ['migration_lock.toml', ...old])
     cpSync(join(all, name), join(before, name), { recursive: true })
   await migrate(database, before)
   await database.exec(`INSERT INTO "Generation" ("id", "requestId", "model", "prompt", "negativePrompt", "width", "height",
@@ -114,10 +115,9 @@ test('generations of a data folder from before datasets and fine-tuning are as t
     "rowTokens", "turnAt") VALUES ('gen_1', 'req', 'tiny', 'a cat', '', 64, 64, 1, 7, 0, 4, 4.5, 'dpm', false, 'png', 6, 1, 1, now())`)
   const generations = async () => (await database.query('SELECT * FROM "Generation"')).rows
   const rows = await generations()
-  expect((await migrate(database, all)).applied).toEqual([
-    '20260301000000_datasets',
-    '20260401000000_fine_tuning',
-  ])
-  expect(await generations()).toEqual(rows)
+  const later = readdirSync(all).filter((name) => /^\d+_/.test(name) && !old.includes(name))
+  expect((await migrate(database, all)).applied).toEqual(later.toSorted())
+  // Later ones may have given it columns.
+  expect(await generations()).toEqual(rows.map((row) => expect.objectContaining(row as object) as unknown))
   expect(rows).toHaveLength(1)
 })
