@@ -59,9 +59,10 @@ export function hasBody({ headers }: Pick<FastifyRequest, 'headers'>): boolean {
 }
 
 /** After an answer that did not wait for all of the body. */
-export function hangUpOnRest({ raw }: FastifyRequest): void {
-  if (raw.complete || raw.destroyed) return
-  const timer = setTimeout(() => raw.socket.destroy(), lingerMs)
+export function hangUpOnRest(request: FastifyRequest): void {
+  const { raw } = request
+  if (!hasBody(request) || raw.complete || raw.destroyed) return
+  const timer = setTimeout(() => raw.destroy(), lingerMs)
   timer.unref()
   raw.once('end', () => clearTimeout(timer))
   raw.once('close', () => clearTimeout(timer))

@@ -89,7 +89,7 @@ test('makes, lists and revokes keys, of the server while it runs and on its own 
 
   const { stdout } = await key(dataDir, 'list')
   const [first, second, ...more] = stdout.trim().split('\n')
-  expect(first).toMatch(/^key_\w+ {2}atl_\w{8}… {2}team-a +read,admin +revoked +never used +a team$/)
+  expect(first).toMatch(/^key_\w+ {2}atl_\w{8}… {2}team-a +read,admin +revoked +used 20\S+ +a team$/)
   expect(second).toMatch(/^key_\w+ {2}atl_\w{8}… {2}default +generate,read +valid +used 20\S+ +the blog$/)
   expect(more).toEqual([])
 }, 600_000)
