@@ -74,7 +74,7 @@ export function noiseLoss(
   const { output, noise, clean, noised, timestep } = prediction
   const learned = output.shape.at(-1) !== noise.shape.at(-1)
   const [predicted = output, interpolation] = learned ? Split(output, { axis: -1, num_outputs: 2 }) : [output]
-  const at = (table: Float64Array): Value => Unsqueeze(atTimestep(table, timestep), [1, 2]) // (R, 1, 1)
+  const at = (table: Float64Array): Value => overTokens(table, timestep)
   const isVelocity = process.predictionType === 'v_prediction'
   const target = isVelocity ? Sub(Mul(noise, at(process.signal)), Mul(clean, at(process.noise))) : noise
   const mistake = Sub(predicted, target) // (R, N, P)
@@ -132,7 +132,7 @@ function variationalBound(
   process: DiffusionProcess,
   detach: Detach,
 ): Value {
-  const at = (table: Float64Array): Value => Unsqueeze(atTimestep(table, timestep), [1, 2]) // (R, 1, 1)
+  const at = (table: Float64Array): Value => overTokens(table, timestep)
   const fromNoised = Mul(noised, at(process.meanOfNoised))
   const posteriorMean = (cleanEstimate: Value): Value =>
     Add(Mul(cleanEstimate, at(process.meanOfClean)), fromNoised)
@@ -199,6 +199,10 @@ function exactTanh(x: Value, detach: Detach): Value {
 /** The table's numbers at the rows' timesteps: (R). */
 const atTimestep = (table: Float64Array, timestep: Value): Value =>
   Gather(constant('float32', [table.length], table), Cast(timestep, 'int64'))
+
+/** The same for a row's tokens and numbers: (R, 1, 1). */
+const overTokens = (table: Float64Array, timestep: Value): Value =>
+  Unsqueeze(atTimestep(table, timestep), [1, 2])
 
 export interface VaeWeights {
   /** Of the divergence. */
