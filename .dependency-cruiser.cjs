@@ -57,6 +57,7 @@ module.exports = {
     only('webhooks', 'access', 'outbound', 'storage'),
     only('datasets', 'access', 'storage', 'training', 'diffusion', 'config.ts'),
     only('fine-tuning', 'access', 'engine', 'storage', 'datasets', 'training', 'diffusion', 'config.ts'),
+    only('cluster', 'engine', 'storage', 'config.ts'),
     only('evaluation', 'engine', 'diffusion'),
     only('http', 'access', 'generation', 'datasets', 'fine-tuning', 'webhooks', 'sdk', 'config.ts'),
     only('sdk'),

@@ -47,6 +47,30 @@ program
   })
 
 program
+  .command('api')
+  .description('speak HTTP and leave the work to workers, over a shared database')
+  .action(async () => {
+    const { api } = await import('./commands/api.ts')
+    await api(readConfig(process.env))
+  })
+
+program
+  .command('worker')
+  .description('make pictures and run jobs for the API processes of a shared database')
+  .action(async () => {
+    const { worker } = await import('./commands/worker.ts')
+    await worker(readConfig(process.env))
+  })
+
+program
+  .command('migrate')
+  .description('prepare a shared database, and end')
+  .action(async () => {
+    const { migrate } = await import('./commands/migrate.ts')
+    await migrate(readConfig(process.env))
+  })
+
+program
   .command('status')
   .description('tell what the running server serves and how much waits')
   .action(async () => {

@@ -9,6 +9,8 @@ interface Setting<T> {
   readonly fallback: string
   /** What a valid value looks like, as shown to the user. */
   readonly expected: string
+  /** Never told, not even where it is not valid. */
+  readonly isSecret?: boolean
   /** @returns the value, or undefined when the text is not valid */
   readonly parse: (text: string) => T | undefined
 }
@@ -231,6 +233,18 @@ const settings = {
     expected: 'a number with s, m, h or d (seconds to days), or nothing',
     parse: parseAge,
   }),
+  databaseUrl: setting({
+    variable: 'ATELIER_DATABASE_URL',
+    description:
+      'PostgreSQL server (15 or later) to keep rows and queue in, which many processes may share; empty means a database of its own in the data folder',
+    fallback: '',
+    expected: 'postgres://USER:PASSWORD@HOST:PORT/DATABASE, or nothing',
+    isSecret: true,
+    parse: (text) => {
+      if (text === '') return ''
+      return /^postgres(?:ql)?:$/.test(URL.parse(text)?.protocol ?? '') ? text : undefined
+    },
+  }),
   models: setting({
     variable: 'ATELIER_MODEL',
     description:
@@ -364,11 +378,13 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
       throw new ConfigError(`${name}: expected one of ${[...known].join(', ')}; there is no such setting`)
     }
   }
-  const entries = Object.entries(settings).map(([key, { variable, fallback, expected, parse }]) => {
+  const entries = Object.entries(settings).map(([key, { variable, fallback, expected, isSecret, parse }]) => {
     const text = environment[variable] ?? fallback
     const value = parse(text)
-    if (value === undefined)
-      throw new ConfigError(`${variable}: expected ${expected}, got ${JSON.stringify(text)}`)
+    if (value === undefined) {
+      const came = isSecret ? 'something else, which is not told here' : JSON.stringify(text)
+      throw new ConfigError(`${variable}: expected ${expected}, got ${came}`)
+    }
     return [key, value]
   })
   return Object.freeze(Object.fromEntries(entries)) as Config

@@ -29,6 +29,14 @@ test.each([
   )
 })
 
+test('a database URL that is none is refused without telling it, since it may hold a password', () => {
+  const refuse = () => readConfig({ ATELIER_DATABASE_URL: 'mysql://user:secret@host/db' })
+  expect(refuse).toThrow(
+    'ATELIER_DATABASE_URL: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE, or nothing',
+  )
+  expect(refuse).not.toThrow(/secret/)
+})
+
 test('devices are read with their provider, index and cores', () => {
   expect(readConfig({ ATELIER_DEVICES: 'cpu:0-1, cuda:1,webgpu' }).devices).toEqual([
     { name: 'cpu:0-1', provider: 'cpu', cores: [0, 1] },

@@ -1,6 +1,7 @@
 /** Configuration → what each device process is started with; what devices tell → lines. */
 import { cpus } from 'node:os'
 import { join } from 'node:path'
+import type { Logger } from 'pino'
 import { ConfigError, type Config, type DeviceSetting } from '../config.ts'
 import type { DeviceEvent, DeviceOptions } from '../engine/pool.ts'
 import type { FineTuningServiceOptions } from '../fine-tuning/service.ts'
@@ -63,5 +64,26 @@ export function tellDevice(event: DeviceEvent, tell: (line: string) => void): vo
     case 'plan':
     case 'ready':
       return
+  }
+}
+
+/** What of a device goes into the log. */
+export function logDeviceEvent(log: Logger, event: DeviceEvent): void {
+  switch (event.kind) {
+    case 'note':
+      return log.warn({ device: event.device }, event.message)
+    case 'plan': {
+      const [memory, peaks] = event.lines
+      return log.info({ device: event.device, model: event.model, peaks }, memory)
+    }
+    case 'died':
+      return log.error(
+        { device: event.device, reason: event.reason, requests: event.requests },
+        'the device process died and is started again',
+      )
+    case 'ready': {
+      const models = event.models.map(({ name, version, state }) => ({ name, version, state }))
+      return log.info({ device: event.device, devicePid: event.pid, models }, 'device ready')
+    }
   }
 }

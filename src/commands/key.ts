@@ -1,6 +1,6 @@
 /**
  * `atelier key create | list | revoke`. Where a server holds the embedded database, it is asked over its control socket;
- * else the command opens the database itself.
+ * else the command opens the database itself, as it does one that is shared.
  */
 import { Keys, type ApiKey } from '../access/keys.ts'
 import { everyProject, readProject } from '../access/project.ts'
@@ -8,6 +8,7 @@ import { isScope, scopes } from '../access/scopes.ts'
 import type { Config } from '../config.ts'
 import { callControl, type ControlHandlers } from '../storage/control.ts'
 import { openEmbeddedDatabase } from '../storage/database.ts'
+import { openServerDatabase } from '../storage/server-database.ts'
 
 export interface CreateKeyOptions {
   readonly name: string
@@ -73,13 +74,17 @@ async function listAll(keys: Keys): Promise<ApiKey[]> {
 }
 
 async function ask<C extends keyof Answers>(
-  { dataDir }: Config,
+  { dataDir, databaseUrl }: Config,
   command: C,
   args: object,
 ): Promise<Answers[C]> {
-  const answer = await callControl(dataDir, command, args)
-  if (answer.state === 'answered') return answer.result as Answers[C]
-  const database = await openEmbeddedDatabase(dataDir)
+  const isShared = databaseUrl !== ''
+  const answer = isShared ? undefined : await callControl(dataDir, command, args)
+  if (answer?.state === 'answered') return answer.result as Answers[C]
+  const onError = (error: Error) => console.error(error.message)
+  const database = isShared
+    ? await openServerDatabase({ url: databaseUrl, onError })
+    : await openEmbeddedDatabase(dataDir)
   try {
     const result = await keyHandlers(new Keys(database))[command](args)
     return JSON.parse(JSON.stringify(result)) as Answers[C]

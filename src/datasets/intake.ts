@@ -56,11 +56,18 @@ export class Intake {
     this.#options = options
   }
 
-  /** What an earlier process left: goes on with what has come, and removes the files that belong to nothing. */
-  async takeUp(): Promise<void> {
-    const { root, store, log } = this.#options
+  /** Goes on with what processes left that are gone. */
+  async takeUp(): Promise<readonly string[]> {
+    const { root, store } = this.#options
     await mkdir(root, { recursive: true, mode: 0o700 })
     const again = await store.recover()
+    for (const id of again) this.#startCheck(id)
+    return again
+  }
+
+  /** Removes the files that belong to nothing. Only for a process that is alone, at its start. */
+  async sweep(again: readonly string[]): Promise<void> {
+    const { root, store, log } = this.#options
     const known = await store.withFiles()
     for (const name of await readdir(root)) {
       if (!isDatasetId(name) || again.includes(name)) continue
@@ -71,7 +78,6 @@ export class Intake {
       log.info({ folder: name }, 'removing what is left of a dataset that broke off or was deleted')
       await this.removeFiles(name)
     }
-    for (const id of again) this.#startCheck(id)
   }
 
   /**

@@ -110,10 +110,7 @@ export interface DatasetServiceOptions {
   readonly inUse?: InUse
 }
 
-/**
- * Takes up what an earlier process left and returns the service.
- * The caller's storage must be open in this process alone.
- */
+/** Takes up what an earlier process left and returns the service. */
 export async function startDatasetService(options: DatasetServiceOptions): Promise<DatasetService> {
   const { storage, log, foldersRoot, inUse = async () => false } = options
   const root = join(options.dataDir, 'datasets')
@@ -121,7 +118,17 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
   const store = new DatasetStore(storage)
   const reader = new DatasetReader(storage)
   const intake = new Intake({ root, foldersRoot, limits, store, reader, log })
-  await intake.takeUp()
+  const again = await intake.takeUp()
+  if (!storage.database.isShared) await intake.sweep(again)
+  let takingUp: Promise<unknown> | undefined
+  const stopTakingUp = storage.presence.onOthersGone(() => {
+    takingUp ??= intake
+      .takeUp()
+      .catch((error: unknown) =>
+        log.warn({ err: error }, 'cannot look for datasets that others left; will try again'),
+      )
+      .finally(() => (takingUp = undefined))
+  })
   const folderOf = (id: string) => join(root, id)
 
   function pictures(whose: Whose): Pictures {
@@ -208,7 +215,15 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
     }
   }
 
-  return { of, pictures, close: () => intake.close() }
+  return {
+    of,
+    pictures,
+    async close() {
+      stopTakingUp()
+      await takingUp
+      await intake.close()
+    },
+  }
 }
 
 /** PostgreSQL's text holds every Unicode string but for U+0000, and half a surrogate pair is no Unicode. */

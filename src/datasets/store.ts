@@ -5,7 +5,7 @@
  *                       └────────────── fail ──────┘ → failed ─ remove
  */
 import type { Project } from '../access/project.ts'
-import type { Transaction } from '../storage/database.ts'
+import { Prisma, type Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import {
   newDatasetId,
@@ -46,6 +46,7 @@ export class DatasetStore {
       data: {
         id: newDatasetId(),
         project,
+        heldBy: this.#storage.presence.id,
         name,
         labels,
         state: source.kind === 'upload' ? 'receiving' : 'validating',
@@ -88,7 +89,7 @@ export class DatasetStore {
   async handBack(id: string): Promise<void> {
     await this.#prisma.dataset.updateMany({
       where: { id, state: 'validating', attempt: { gt: 0 } },
-      data: { attempt: { decrement: 1 } },
+      data: { attempt: { decrement: 1 }, heldBy: null },
     })
   }
 
@@ -176,15 +177,17 @@ export class DatasetStore {
   }
 
   /**
-   * What an earlier process left: uploads that broke off fail, what was being checked is to be checked anew.
+   * What processes left that are gone: uploads that broke off fail, what was being checked is to be checked anew by this process.
    * @returns the ids of the latter
    */
   async recover(): Promise<string[]> {
-    const left = await this.#prisma.dataset.findMany({
-      where: { state: { in: ['receiving', 'validating'] } },
-      orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
-      select: { id: true, state: true, attempt: true },
-    })
+    const { presence } = this.#storage
+    const left = await this.#prisma.$queryRaw<{ id: string; state: string; attempt: number }[]>`
+      UPDATE "Dataset" SET "heldBy" = ${presence.id} WHERE "id" IN (
+        SELECT "id" FROM "Dataset" AS row WHERE "state" IN ('receiving', 'validating')
+          AND ${presence.isGone(Prisma.sql`row."heldBy"`)}
+        ORDER BY "createdAt", "id" FOR UPDATE SKIP LOCKED)
+      RETURNING "id", "state"::text, "attempt"`
     const again: string[] = []
     for (const { id, state, attempt } of left) {
       if (state === 'receiving') {

@@ -1,19 +1,11 @@
 /** The devices, as the rest of the program sees them: one place to hand a request to, whichever device makes it. */
-import { nearestBucket } from '../diffusion/buckets.ts'
 import { Assistance } from './assistance.ts'
-import { remainingMs, type Costs, type Need } from './costs.ts'
+import { remainingMs, type Costs } from './costs.ts'
 import { Device, DeviceDied, type DeviceEvent, type DeviceListeners } from './device.ts'
-import { isGuided } from './denoising.ts'
 import { EngineError } from './protocol.ts'
-import type {
-  DeviceLoad,
-  DeviceOptions,
-  ImageProgress,
-  ImageRequest,
-  ImageResult,
-  ModelInfo,
-} from './protocol.ts'
+import type { DeviceOptions, ImageProgress, ImageRequest, ImageResult, ModelInfo } from './protocol.ts'
 import { trainingPool, type TrainingPool } from './training-pool.ts'
+import { needOf, type ServedModel, type ServingView, type WorkOf } from './view.ts'
 
 export type { DeviceEvent } from './device.ts'
 export { priorities, type Priority } from './batch.ts'
@@ -31,6 +23,14 @@ export type {
   PreviewRequest,
   Receipt,
 } from './protocol.ts'
+export {
+  viewOf,
+  type DeviceStatus,
+  type PlanningView,
+  type ServedModel,
+  type ServingView,
+  type WorkOf,
+} from './view.ts'
 export type { TrainingPool, TrainOptions } from './training-pool.ts'
 export type { ExportOrder, ModelFolder, TrainingCosts, TrainingLoad } from './training-protocol.ts'
 
@@ -39,28 +39,8 @@ export interface GenerateOptions {
   readonly onProgress?: ((progress: ImageProgress) => void) | undefined
 }
 
-export interface DeviceStatus {
-  readonly name: string
-  readonly state: 'starting' | 'ready' | 'restarting'
-  /** Requests that wait or run there. */
-  readonly requests: number
-  readonly load: DeviceLoad
-}
-
-/** What of a request decides how much work it is. */
-export type WorkOf = Pick<ImageRequest, 'model' | 'width' | 'height' | 'steps' | 'guidanceScale' | 'previews'>
-
 /** What serving needs of the devices. */
-export interface ServingPool {
-  readonly models: readonly ModelInfo[]
-  /** Some device can take work now. */
-  readonly ready: boolean
-  readonly devices: readonly DeviceStatus[]
-  /**
-   * Device time that this picture would take alone, from measured costs.
-   * @throws {EngineError} unknown_model
-   */
-  expectedMs(work: WorkOf): number
+export interface ServingPool extends ServingView {
   /**
    * Makes one picture. When its device dies it is made anew, on whichever device is free first, unseen by the caller.
    * @throws the signal's reason when it is aborted; {@link EngineError} otherwise
@@ -69,6 +49,8 @@ export interface ServingPool {
 }
 
 export interface Pool extends ServingPool, TrainingPool {
+  /** What others need to know to plan with these devices. */
+  readonly serves: readonly ServedModel[]
   close(): Promise<void>
 }
 
@@ -132,9 +114,13 @@ export async function startPool(
   }
 
   function costsOf(name: string): Costs {
-    const costs = pool.map((device) => device.costsOf(name)).find((known) => known !== undefined)
+    const costs = firstKnown((device) => device.costsOf(name))
     if (!costs) throw new EngineError('unknown_model', `there is no model ${name}`)
     return costs
+  }
+
+  function firstKnown<T>(tell: (device: Device) => T | undefined): T | undefined {
+    return pool.map(tell).find((known) => known !== undefined)
   }
 
   function choose(model: string, tokens: number, ms: number): Device | undefined {
@@ -175,6 +161,13 @@ export async function startPool(
         requests: device.requests,
         load: device.load,
       }))
+    },
+    get serves() {
+      return modelsOf(pool, folders).flatMap((info) => {
+        const costs = firstKnown((device) => device.costsOf(info.name))
+        const memory = firstKnown((device) => device.memoryOf(info.name))
+        return costs && memory ? [{ info, costs, memory }] : []
+      })
     },
     expectedMs,
     async generate(request, options = {}) {
@@ -224,21 +217,4 @@ function modelsOf(pool: readonly Device[], folders: ReadonlyMap<string, string>)
     if (!model) return []
     return current.some(({ state }) => state === 'loaded') ? [{ ...model, state: 'loaded' }] : [model]
   })
-}
-
-function needOf({ width, height, steps, guidanceScale, previews }: WorkOf, model: ModelInfo): Need {
-  const bucket = nearestBucket(model.buckets, { width, height })
-  const latentPixels = (bucket.width * bucket.height) / model.latentScale ** 2
-  const previewPixels = Math.min(latentPixels, ((previews?.maxSide ?? 0) / model.latentScale) ** 2)
-  return {
-    model: model.name,
-    isLoaded: model.state === 'loaded',
-    prompts: 1,
-    rows: isGuided(guidanceScale) ? 2 : 1,
-    tokens: latentPixels / model.patchSize ** 2,
-    stepsLeft: steps,
-    latentPixels,
-    partsDone: 0,
-    previewPixels: (previews?.steps.length ?? 0) * previewPixels,
-  }
 }

@@ -14,7 +14,7 @@ import type { Logger } from 'pino'
 import { EngineError, type ModelFolder, type Pool } from '../engine/pool.ts'
 import type { TrainingJob } from '../training/job.ts'
 import type { Deployment as DeploymentRow } from '../storage/client/client.ts'
-import type { Prisma } from '../storage/database.ts'
+import { notify, type Prisma } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import { FineTuningError } from './errors.ts'
 import { isDeploymentId, newDeploymentId } from './job.ts'
@@ -28,6 +28,9 @@ export interface DeploySource {
   readonly checkpoint: { readonly id: string; readonly folder: string; readonly step: number }
 }
 
+/** Told when what serves under a name has changed; the payload is the name. */
+export const deploymentChannel = 'atelier_deployment'
+
 /** Where exported models lie. */
 const modelsOf = (dataDir: string): string => join(dataDir, 'models')
 
@@ -35,8 +38,8 @@ const modelsOf = (dataDir: string): string => join(dataDir, 'models')
 export const hasDeployments = (dataDir: string): boolean => existsSync(modelsOf(dataDir))
 
 /**
- * The models to serve at a start: those that are configured, and live deployments in their place and beside them. A deployment whose
- * files are gone is withdrawn.
+ * The models to serve: those that are configured, and live deployments in their place and beside them. A deployment whose
+ * files are gone is withdrawn, unless others share the rows, who may have them.
  */
 export async function modelsToServe(
   storage: Storage,
@@ -48,7 +51,8 @@ export async function modelsToServe(
   for (const { id, name, folder } of await deployment.findMany({ where: { state: 'live' } })) {
     if (existsSync(join(folder, 'model_index.json'))) live.set(name, { name, folder })
     else {
-      log.error({ deployment: id, name, folder }, 'the files of a deployment are gone; it is withdrawn')
+      log.error({ deployment: id, name, folder }, 'the files of a deployment are not there; it is not served')
+      if (storage.database.isShared) continue
       await deployment.update({ where: { id }, data: { state: 'withdrawn', endedAt: new Date() } })
     }
   }
@@ -59,7 +63,7 @@ export async function modelsToServe(
 
 export interface DeploymentsOptions {
   readonly storage: Storage
-  readonly pool: Pick<Pool, 'deploy' | 'withdraw' | 'exportCheckpoint' | 'models'>
+  readonly pool: Pick<Pool, 'deploy' | 'withdraw' | 'exportCheckpoint'>
   readonly log: Logger
   readonly dataDir: string
   readonly configured: readonly ModelFolder[]
@@ -149,6 +153,7 @@ export class Deployments {
           where: { name, state: 'live' },
           data: { state: 'superseded', endedAt: new Date() },
         })
+        await notify(transaction, deploymentChannel, name)
         return transaction.deployment.create({ data: deployment })
       })
       return toDeployment(row)
@@ -194,6 +199,7 @@ export class Deployments {
             where: { id: previous.id },
             data: { state: 'live', endedAt: null },
           })
+        await notify(transaction, deploymentChannel, name)
       })
       return previous ? this.get(previous.id) : undefined
     })
@@ -214,9 +220,12 @@ export class Deployments {
       if (configured) await this.#serve(configured)
       else await this.#options.pool.withdraw(name)
       const withdrawn = { state: 'withdrawn', endedAt: new Date() } as const
-      await this.#rows.updateMany({
-        where: { name, state: { in: ['live', 'superseded'] } },
-        data: withdrawn,
+      await this.#database.$transaction(async (transaction) => {
+        await transaction.deployment.updateMany({
+          where: { name, state: { in: ['live', 'superseded'] } },
+          data: withdrawn,
+        })
+        await notify(transaction, deploymentChannel, name)
       })
       return this.get(live.id)
     })

@@ -19,7 +19,7 @@ export type FailureCode =
   | 'training_failed'
   | 'device_failed'
   | 'storage_failed'
-  | 'server_failed' // the whole server died under it several times
+  | 'server_failed' // the server died under it several times
 
 /** What becomes of a job whose dataset has bad items. */
 export type OnBadData = 'fail' | 'skip'

@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import { everyProject } from '../access/project.ts'
 import { EngineError, type Pool } from '../engine/pool.ts'
 import type { StepReport } from '../training/job.ts'
+import { isOutage, throughOutages } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { checkpointFolders, describeCheckpoint } from './checkpoint-folders.ts'
 import type { EnergyMeter } from './energy.ts'
@@ -32,14 +33,18 @@ export interface Runner {
 }
 
 /** Notifications wake it; this finds what none told of, such as after a failed claim. */
-const lookAgainMs = 15_000
+const lookAgainMs = { alone: 15_000, shared: 2_000 }
+/** How long a runner that stops waits for a database that is away. What it cannot tell then is taken back by others. */
+const stopWithinMs = 10_000
 
 export async function startRunner(options: RunnerOptions): Promise<Runner> {
   const { storage, store, reader, pool, log, foldersOf, maxMicroStepMs, meter, onSteps } = options
   const stop = new AbortController()
   let running: Promise<void> | undefined
   let claimAgain = false
-  let current: { readonly id: string; readonly look: () => void } | undefined
+  /** Aborted when a stopping runner waits for the database no longer. */
+  const giveUp = new AbortController()
+  let current: { readonly id: string; readonly look: () => void; readonly lose: () => void } | undefined
 
   function wake(): void {
     claimAgain = true
@@ -61,12 +66,18 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
         await run(job)
       } catch (error) {
         log.error({ err: error, job: job.id }, 'cannot write the outcome of a job')
+        if (isOutage(error)) continue // it is taken back when this process has ended
         await store.fail(job, cannotStore, nothingTold).catch((error: unknown) => {
-          log.error({ err: error, job: job.id }, 'cannot write that either; it is taken up at the next start')
+          log.error(
+            { err: error, job: job.id },
+            'cannot write that either; it is taken up when this process has ended',
+          )
         })
       }
     }
   }
+
+  const write = <T>(outcome: () => Promise<T>): Promise<T> => throughOutages(outcome, giveUp.signal)
 
   async function run(job: FineTuningJob): Promise<void> {
     const folders = foldersOf(job.id)
@@ -75,7 +86,8 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
     // The row says what is wished of the job; a notification says that it is worth looking.
     const look = async (): Promise<void> => {
       const now = await reader.find(everyProject, job.id)
-      if (!now || now.state === 'cancelled') cancel.abort()
+      // One that another process runs now, or that waits again, is as good as cancelled here.
+      if (now?.state !== 'running' || now.attempt !== job.attempt) cancel.abort()
       else if (now.pauseAsked) pause.abort()
     }
     const lookSafely = () => {
@@ -92,7 +104,7 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
       onLost: () => cancel.abort(),
       onSteps,
     })
-    current = { id: job.id, look: lookSafely }
+    current = { id: job.id, look: lookSafely, lose: () => cancel.abort() }
     try {
       lookSafely()
       await meter.take(0) // counters are read from here on
@@ -107,19 +119,19 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
       const told = await progress.end()
       switch (outcome.kind) {
         case 'succeeded':
-          await store.succeed(job, told)
+          await write(() => store.succeed(job, told))
           break
         case 'paused':
-          await store.stopped(job, told)
+          await write(() => store.stopped(job, told))
           break
         case 'cancelled':
           break // the row says so already, or is gone
         case 'failed':
           // Devices that close under a stopping server end a job in their own words.
-          if (stop.signal.aborted) await store.stopped(job, told)
+          if (stop.signal.aborted) await write(() => store.stopped(job, told))
           else {
             log.error({ err: outcome.error, job: job.id }, 'a job failed')
-            await store.fail(job, describeFailure(outcome.error), told)
+            await write(() => store.fail(job, describeFailure(outcome.error), told))
           }
       }
     } finally {
@@ -141,22 +153,31 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
     return kept
   }
 
+  const { database, fineTuningQueue, presence } = storage
   const stopListening = await Promise.all([
-    storage.fineTuningQueue.onJob(wake),
-    storage.database.listen(jobChannel, (id) => {
-      if (id === current?.id) current.look()
-    }),
+    fineTuningQueue.onJob(wake),
+    database.listen(
+      jobChannel,
+      (id) => {
+        if (id === current?.id) current.look()
+      },
+      () => current?.look(),
+    ),
   ])
-  const lookAgain = setInterval(wake, lookAgainMs)
+  const stopLosing = presence.onGone(() => current?.lose())
+  const lookAgain = setInterval(wake, database.isShared ? lookAgainMs.shared : lookAgainMs.alone)
   lookAgain.unref()
   wake()
 
   return {
     async close() {
       stop.abort()
+      const giveUpTimer = setTimeout(() => giveUp.abort(), stopWithinMs)
       clearInterval(lookAgain)
       await Promise.all(stopListening.map((stopOne) => stopOne()))
       await running
+      clearTimeout(giveUpTimer)
+      stopLosing()
     },
   }
 }

@@ -10,7 +10,7 @@ import { everyProject, type Whose } from '../access/project.ts'
 import type { Dataset } from '../datasets/dataset.ts'
 import { DatasetError } from '../datasets/errors.ts'
 import type { DatasetService } from '../datasets/service.ts'
-import type { ModelFolder, ModelInfo, Pool } from '../engine/pool.ts'
+import type { ModelFolder, ModelInfo, PlanningView, Pool } from '../engine/pool.ts'
 import { Announcements } from '../storage/announcements.ts'
 import type { Storage } from '../storage/storage.ts'
 import { readFootprint } from '../training/footprint.ts'
@@ -43,7 +43,7 @@ import { startRunner } from './runner.ts'
 import { checkSource } from './sources.ts'
 import { completeJob, type JobParameters, type JobSpecification } from './specification.ts'
 import type { FineTuningState } from './states.ts'
-import { FineTuningStore, jobChannel } from './store.ts'
+import { FineTuningStore, jobChannel, type Recovery } from './store.ts'
 import { TrainingTotals } from './totals.ts'
 import { findFault, validate } from './validation.ts'
 
@@ -126,9 +126,12 @@ export interface FineTuningService {
   close(): Promise<void>
 }
 
+export type FineTuningPool = PlanningView & Pick<Pool, 'deploy' | 'withdraw' | 'exportCheckpoint'>
+
 export interface FineTuningServiceOptions {
   readonly storage: Storage
-  readonly pool: Pool
+  /** Where it does not train, other processes run the jobs. */
+  readonly pool: FineTuningPool | Pool
   readonly datasets: Pick<DatasetService, 'of'>
   readonly log: Logger
   readonly dataDir: string
@@ -141,7 +144,7 @@ export interface FineTuningServiceOptions {
   readonly maxMicroStepMs: number
 }
 
-/** Takes up what an earlier process left, and begins to run jobs. The caller's storage must be open in this process alone. */
+/** Takes up what an earlier process left, and begins to run jobs. */
 export async function startFineTuningService(options: FineTuningServiceOptions): Promise<FineTuningService> {
   const { storage, pool, datasets, log, dataDir, rates, gpus, sources, maxMicroStepMs } = options
   const store = new FineTuningStore(storage)
@@ -155,24 +158,38 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     cacheDir: join(dataDir, 'cache'),
   })
 
-  const { failed, validating } = await store.recover()
-  if (failed.length > 0) log.error({ failed }, 'gave up jobs under which the server died again and again')
-  await deployments.sweep()
-  await sweepJobs()
+  const { database, presence } = storage
+  const takeUp = async ({ failed, validating }: Recovery): Promise<void> => {
+    if (failed.length > 0) log.error({ failed }, 'gave up jobs under which the server died again and again')
+    for (const id of validating) beginValidation(await reader.get(everyProject, id))
+  }
+  const recovery = await (database.isShared ? store.takeBack() : store.recover())
+  // Where others are at work, what no row knows may be what they are about to tell of.
+  if (!database.isShared) {
+    await deployments.sweep()
+    await sweepJobs()
+  }
 
   const news = new Announcements()
-  const stopListening = await storage.database.listen(jobChannel, (id) => news.announce(id))
-  const runner = await startRunner({
-    storage,
-    store,
-    reader,
-    pool,
-    meter: await openEnergyMeter(rates, gpus),
-    log,
-    foldersOf,
-    maxMicroStepMs,
-    onSteps: (steps, images) => totals.add(steps, images),
-  })
+  const stopListening = await database.listen(
+    jobChannel,
+    (id) => news.announce(id),
+    () => news.announceAll(),
+  )
+  const runner =
+    'train' in pool
+      ? await startRunner({
+          storage,
+          store,
+          reader,
+          pool,
+          meter: await openEnergyMeter(rates, gpus),
+          log,
+          foldersOf,
+          maxMicroStepMs,
+          onSteps: (steps, images) => totals.add(steps, images),
+        })
+      : undefined
 
   const validations = new Set<Promise<void>>()
   function beginValidation(job: FineTuningJob): void {
@@ -199,7 +216,17 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     }
   }
 
-  for (const id of validating) beginValidation(await reader.get(everyProject, id))
+  await takeUp(recovery)
+  let takingBack: Promise<void> | undefined
+  const stopTakingBack = presence.onOthersGone(() => {
+    takingBack ??= store
+      .takeBack()
+      .then(takeUp)
+      .catch((error: unknown) =>
+        log.warn({ err: error }, 'cannot look for jobs that others left; will try again'),
+      )
+      .finally(() => (takingBack = undefined))
+  })
 
   /** Folders of jobs that were deleted when a kill came between. */
   async function sweepJobs(): Promise<void> {
@@ -350,7 +377,9 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
       }
     },
     async close() {
-      await runner.close()
+      stopTakingBack()
+      await takingBack
+      await runner?.close()
       await Promise.all(validations)
       await stopListening()
     },

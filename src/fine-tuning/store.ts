@@ -4,7 +4,8 @@
  */
 import { everyProject, ownedBy, type Project, type Whose } from '../access/project.ts'
 import type { SampleReport, StepReport } from '../training/job.ts'
-import { notify, type Prisma, type Transaction } from '../storage/database.ts'
+import { notify, Prisma, type Transaction } from '../storage/database.ts'
+import { isDeadlock } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { EnergyUse } from './energy.ts'
 import { FineTuningError } from './errors.ts'
@@ -26,7 +27,7 @@ import { isFinal, isWaitingOrRunning, next, type Standing, type StateEvent } fro
 /** Told when a job has new events, or is gone; the payload is its id. */
 export const jobChannel = 'atelier_fine_tuning_job'
 
-/** A job under which the whole server died so often, without a checkpoint in between, is taken to be the cause. */
+/** A job under which its process died so often, without a checkpoint in between, is taken to be the cause. */
 export const maxCrashes = 5
 
 export type NewJob = Pick<
@@ -82,6 +83,13 @@ export const nothingTold: Told = {
 /** Whether this attempt still held the row; when not, nothing was written. */
 export type Outcome = 'written' | 'lost'
 
+export interface Recovery {
+  /** Given up. */
+  readonly failed: readonly string[]
+  /** To be validated by this process now. */
+  readonly validating: readonly string[]
+}
+
 export class FineTuningStore {
   readonly #storage: Storage
 
@@ -100,6 +108,7 @@ export class FineTuningStore {
         data: {
           ...columns,
           id: newJobId(),
+          heldBy: await this.#storage.presence.require(transaction),
           suffix: suffix ?? null,
           parameters: asJson(parameters),
           plan: asJson(plan),
@@ -159,20 +168,22 @@ export class FineTuningStore {
 
   /** Takes the queued job that was created first; that begins a new attempt. */
   async claim(): Promise<FineTuningJob | undefined> {
-    const { fineTuningQueue } = this.#storage
+    const { fineTuningQueue, presence } = this.#storage
     return this.#transaction(async (transaction) => {
+      const heldBy = await presence.require(transaction)
       for (;;) {
         const [queueId] = await fineTuningQueue.fetch(transaction, 1)
         if (queueId === undefined) return undefined
         const id = jobIdOf(queueId)
-        const row = await transaction.fineTuningJob.findUnique({ where: { id } })
+        const row = await find(transaction, everyProject, id)
         const standing = row && next(row, 'claimed')
         if (row && standing) {
           const startedAt = row.startedAt ?? new Date()
-          const data = { ...standing, startedAt, attempt: { increment: 1 } }
+          const data = { ...standing, heldBy, startedAt, attempt: { increment: 1 } }
           return toJob(await transaction.fineTuningJob.update({ where: { id }, data }))
         }
-        await fineTuningQueue.remove(transaction, queueId) // its row is paused, final or gone
+        // Its row is paused, final or gone; one that runs keeps its job.
+        if (row?.state !== 'running') await fineTuningQueue.remove(transaction, queueId)
       }
     })
   }
@@ -203,47 +214,74 @@ export class FineTuningStore {
   /**
    * At the start of the only process of a database: what ran waits again, with queue jobs made anew, whatever the queue
    * remembers. Cut short at any point, it does the same at the next start.
-   * @returns which were given up, and which are still to be validated
    */
-  async recover(): Promise<{ readonly failed: readonly string[]; readonly validating: readonly string[] }> {
+  async recover(): Promise<Recovery> {
     await this.#storage.fineTuningQueue.clear()
     return this.#transaction(async (transaction) => {
-      const failed: string[] = []
-      for (const row of await transaction.fineTuningJob.findMany({ where: { state: 'running' } })) {
-        const crashes = row.crashes + 1
-        const isCause = crashes >= maxCrashes
-        const standing = next(row, isCause ? 'failed' : 'stopped')
-        if (!standing) continue
-        if (isCause) failed.push(row.id)
-        await transaction.fineTuningJob.update({
-          where: { id: row.id },
-          data: {
-            ...standing,
-            crashes,
-            expectedEnd: null,
-            ...(isCause && {
-              errorCode: serverFailed.code,
-              errorMessage: serverFailed.message,
-              finishedAt: new Date(),
-            }),
-            eventCount: { increment: 1 },
-          },
-        })
-        const event = isCause
-          ? failure(serverFailed)
-          : standing.state === 'paused'
-            ? info('The server had stopped; the job is paused at its last checkpoint', { type: 'paused' })
-            : info('The server had stopped; the job goes on from its last checkpoint', { type: 'queued' })
-        await addEvents(transaction, row.id, row.eventCount + 1, [event])
-      }
+      const held = await transaction.fineTuningJob.findMany({
+        where: { state: { in: ['running', 'validating'] } },
+      })
+      const recovery = await this.#free(transaction, held)
       const waiting = await transaction.fineTuningJob.findMany({ where: { state: 'queued' } })
       await this.#storage.fineTuningQueue.send(transaction, waiting.map(asQueueJob))
-      const validating = await transaction.fineTuningJob.findMany({
-        where: { state: 'validating' },
-        select: { id: true },
-      })
-      return { failed, validating: validating.map(({ id }) => id) }
+      return recovery
     })
+  }
+
+  /** What processes ran or validated that are gone waits again, as after `recover`. Every process may call it, at any time. */
+  async takeBack(): Promise<Recovery> {
+    const { fineTuningQueue, presence } = this.#storage
+    return this.#transaction(async (transaction) => {
+      const left = await transaction.$queryRaw<{ id: string }[]>`
+        SELECT "id" FROM "FineTuningJob" AS row WHERE "state" IN ('running', 'validating')
+          AND ${presence.isGone(Prisma.sql`row."heldBy"`)}
+        ORDER BY "number" FOR UPDATE SKIP LOCKED`
+      if (left.length === 0) return { failed: [], validating: [] }
+      const ids = { in: left.map(({ id }) => id) }
+      const held = await transaction.fineTuningJob.findMany({ where: { id: ids } })
+      const recovery = await this.#free(transaction, held)
+      for (const { id } of left) await fineTuningQueue.remove(transaction, queueIdOf(id))
+      const waiting = await transaction.fineTuningJob.findMany({ where: { id: ids, state: 'queued' } })
+      await fineTuningQueue.send(transaction, waiting.map(asQueueJob))
+      return recovery
+    })
+  }
+
+  /** Jobs whose process is gone: those that ran stop, and those that were being validated are held by this process now. */
+  async #free(transaction: Transaction, held: readonly Row[]): Promise<Recovery> {
+    const failed: string[] = []
+    const heldBy = await this.#storage.presence.require(transaction)
+    const validating = held.filter(({ state }) => state === 'validating').map(({ id }) => id)
+    await transaction.fineTuningJob.updateMany({ where: { id: { in: validating } }, data: { heldBy } })
+    for (const row of held.filter(({ state }) => state === 'running')) {
+      const crashes = row.crashes + 1
+      const isCause = crashes >= maxCrashes
+      const standing = next(row, isCause ? 'failed' : 'stopped')
+      if (!standing) continue
+      if (isCause) failed.push(row.id)
+      await transaction.fineTuningJob.update({
+        where: { id: row.id },
+        data: {
+          ...standing,
+          crashes,
+          heldBy: null,
+          expectedEnd: null,
+          ...(isCause && {
+            errorCode: serverFailed.code,
+            errorMessage: serverFailed.message,
+            finishedAt: new Date(),
+          }),
+          eventCount: { increment: 1 },
+        },
+      })
+      const event = isCause
+        ? failure(serverFailed)
+        : standing.state === 'paused'
+          ? info('The server had stopped; the job is paused at its last checkpoint', { type: 'paused' })
+          : info('The server had stopped; the job goes on from its last checkpoint', { type: 'queued' })
+      await addEvents(transaction, row.id, row.eventCount + 1, [event])
+    }
+    return { failed, validating }
   }
 
   /**
@@ -313,7 +351,7 @@ export class FineTuningStore {
         ...data,
         ...standing,
         ...(isFinal(standing.state) && { finishedAt: new Date() }),
-        ...(standing.state !== 'running' && { expectedEnd: null }),
+        ...(standing.state !== 'running' && { expectedEnd: null, heldBy: null }),
         eventCount: { increment: events.length },
       },
     })
@@ -373,8 +411,15 @@ export class FineTuningStore {
     return 'written'
   }
 
-  #transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
-    return this.#storage.database.prisma.$transaction(work)
+  /** Rows and queue jobs are locked in different orders, now and then by two who then wait for each other. */
+  async #transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await this.#storage.database.prisma.$transaction(work)
+      } catch (error) {
+        if (!isDeadlock(error)) throw error
+      }
+    }
   }
 }
 
@@ -382,7 +427,7 @@ type Row = Prisma.FineTuningJobGetPayload<object>
 
 const serverFailed: Failure = {
   code: 'server_failed',
-  message: `The whole server died ${maxCrashes} times under this job, without a checkpoint in between.`,
+  message: `The server died ${maxCrashes} times under this job, without a checkpoint in between.`,
 }
 
 const failure = (error: Failure): NewEvent => ({
@@ -399,10 +444,14 @@ const asQueueJob = ({ id, createdAt }: Pick<Row, 'id' | 'createdAt'>) => ({
 const asJson = (value: object): Prisma.InputJsonObject =>
   JSON.parse(JSON.stringify(value)) as Prisma.InputJsonObject
 
+async function find(transaction: Transaction, whose: Whose, id: string): Promise<Row | null> {
+  await transaction.$queryRaw`SELECT 1 FROM "FineTuningJob" WHERE "id" = ${id} FOR UPDATE`
+  return transaction.fineTuningJob.findUnique({ where: { id, ...ownedBy(whose) } })
+}
+
 /** @throws {FineTuningError} `job_not_found` */
 async function lock(transaction: Transaction, whose: Whose, id: string): Promise<Row> {
-  await transaction.$queryRaw`SELECT 1 FROM "FineTuningJob" WHERE "id" = ${id} FOR UPDATE`
-  const row = await transaction.fineTuningJob.findUnique({ where: { id, ...ownedBy(whose) } })
+  const row = await find(transaction, whose, id)
   if (!row) throw new FineTuningError('job_not_found', `there is no job ${id}`)
   return row
 }

@@ -1,3 +1,5 @@
+export { isOutage } from '../storage/outage.ts'
+
 /** What a caller of this room is told when it cannot have what it asks for. */
 export type GenerationErrorCode =
   | 'idempotency_conflict' // the key was used with another body or for another operation

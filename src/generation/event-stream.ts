@@ -6,6 +6,7 @@
  */
 import type { Project } from '../access/project.ts'
 import type { Announcements } from '../storage/announcements.ts'
+import { throughOutages } from '../storage/outage.ts'
 import { GenerationError } from './errors.ts'
 import { eventsAtOnce, finalEventOf, type EventLog } from './event-log.ts'
 import { isFinal, type GenerationEvent } from './events.ts'
@@ -26,6 +27,8 @@ export async function* streamEvents(
   { project, reader, eventLog, announcements }: StreamOptions,
 ): AsyncGenerator<GenerationEvent, void, undefined> {
   const subscription = announcements.subscribe(id)
+  const after = (sequence: number) => throughOutages(() => eventLog.after(id, sequence), signal)
+  const look = () => throughOutages(() => reader.withEventCount(project, id), signal)
   try {
     const found = await reader.withEventCount(project, id)
     if (!found) throw new GenerationError('not_found', `there is no generation ${id}`)
@@ -33,14 +36,14 @@ export async function* streamEvents(
     for (;;) {
       signal?.throwIfAborted()
       const announced = subscription.next(signal)
-      let events = await eventLog.after(id, told)
+      let events = await after(told)
       if (events.length === 0) {
-        const now = await reader.withEventCount(project, id)
+        const now = await look()
         if (!now) return // deleted
         if (isSettled(now.generation)) {
           if (now.eventCount <= told) return
           // Either they came between the two looks, or they are gone and only the row still tells the end.
-          events = await eventLog.after(id, told)
+          events = await after(told)
           if (events.length === 0) events = [finalEventOf(now.generation, now.eventCount)]
         }
       }

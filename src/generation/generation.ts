@@ -34,7 +34,7 @@ export interface ImageRecord {
 
 /** Why a generation failed; the device's own words go to the log, not to the caller. */
 export type FailureCode =
-  'unknown_model' | 'device_failed' | 'generation_failed' | 'storage_failed' | 'server_failed' // the whole server died under it several times
+  'unknown_model' | 'device_failed' | 'generation_failed' | 'storage_failed' | 'server_failed' // the server died under it several times
 
 /** Whether a picture has more pixels than the model made of what it shows. */
 export const isUpscaled = ({ bucket, width, height }: Pick<ImageRecord, 'bucket' | 'width' | 'height'>) =>

@@ -33,17 +33,21 @@ export function fingerprintOf({ body, ...call }: IdempotentCall): Fingerprint {
   return { ...call, bodySha256: createHash('sha256').update(canonicalJson(body)).digest('hex') }
 }
 
-/** Takes a key that is new or has expired; false when it is taken. Of concurrent twins one gets it. */
+/**
+ * Takes a key that is new or has expired; false when it is taken. Of concurrent twins one gets it.
+ * @param stands for a generation, or for an answer that a process is to give
+ */
 export async function claimKey(
   transaction: Transaction,
   { project, key, operation, bodySha256 }: Fingerprint,
-  generationId: string | null,
+  stands: { readonly generationId: string } | { readonly heldBy: string },
 ): Promise<boolean> {
+  const { generationId, heldBy } = { generationId: null, heldBy: null, ...stands }
   const taken = await transaction.$executeRaw`
-    INSERT INTO "IdempotencyKey" AS kept ("project", "key", "operation", "bodySha256", "generationId", "createdAt")
-    VALUES (${project}, ${key}, ${operation}, ${bodySha256}, ${generationId}, ${new Date()})
+    INSERT INTO "IdempotencyKey" AS kept ("project", "key", "operation", "bodySha256", "generationId", "heldBy", "createdAt")
+    VALUES (${project}, ${key}, ${operation}, ${bodySha256}, ${generationId}, ${heldBy}, ${new Date()})
     ON CONFLICT ("project", "key") DO UPDATE SET "operation" = excluded."operation", "bodySha256" = excluded."bodySha256",
-      "generationId" = excluded."generationId", "answer" = NULL, "createdAt" = excluded."createdAt"
+      "generationId" = excluded."generationId", "heldBy" = excluded."heldBy", "answer" = NULL, "createdAt" = excluded."createdAt"
     WHERE kept."createdAt" <= ${expiry()}`
   return taken === 1
 }
@@ -87,11 +91,11 @@ export class IdempotentCalls {
     await this.#prisma.idempotencyKey.deleteMany({ where: { createdAt: { lte: expiry() } } })
   }
 
-  /** Keys whose call an earlier process began and did not end, so that they can be sent again. */
+  /** Keys whose call was begun by a process that is gone, so that they can be sent again. */
   async forgetUnfinished(): Promise<void> {
-    await this.#prisma.idempotencyKey.deleteMany({
-      where: { generationId: null, answer: { equals: Prisma.DbNull } },
-    })
+    await this.#prisma.$executeRaw`
+      DELETE FROM "IdempotencyKey" AS kept WHERE "answer" IS NULL AND "generationId" IS NULL
+        AND ${this.#storage.presence.isGone(Prisma.sql`kept."heldBy"`)}`
   }
 
   /**
@@ -124,18 +128,22 @@ export class IdempotentCalls {
   /** @returns undefined when the key was taken meanwhile, by another process or another operation */
   async #run<T>(fingerprint: Fingerprint, work: () => Promise<T>): Promise<{ answer: T } | undefined> {
     const { project, key } = fingerprint
-    if (!(await this.#prisma.$transaction((transaction) => claimKey(transaction, fingerprint, null))))
-      return undefined
+    const { presence } = this.#storage
+    const heldBy = await this.#prisma.$transaction(async (transaction) => {
+      const id = await presence.require(transaction)
+      return (await claimKey(transaction, fingerprint, { heldBy: id })) ? id : undefined
+    })
+    if (heldBy === undefined) return undefined
     try {
       const answer = await work()
-      await this.#prisma.idempotencyKey.update({
-        where: { project_key: { project, key } },
-        data: { answer: wrap(answer) },
+      await this.#prisma.idempotencyKey.updateMany({
+        where: { project, key, heldBy },
+        data: { answer: wrap(answer), heldBy: null },
       })
       return { answer }
     } catch (error) {
       await this.#prisma.idempotencyKey.deleteMany({
-        where: { project, key, answer: { equals: Prisma.DbNull } },
+        where: { project, key, heldBy, answer: { equals: Prisma.DbNull } },
       })
       throw error
     }

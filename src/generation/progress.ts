@@ -30,6 +30,8 @@ export interface ProgressOptions {
   readonly store: GenerationStore
   readonly blobs: BlobStore
   readonly log: Logger
+  /** The row is not that attempt's any more. */
+  readonly onLost: (id: string) => void
 }
 
 export class ProgressLog {
@@ -181,7 +183,7 @@ export class ProgressLog {
   }
 
   async #write(): Promise<void> {
-    const { store, log } = this.#options
+    const { store, log, onLost } = this.#options
     const entries = [...this.#inHand.values()].filter(
       ({ isEnding, unwritten }) => !isEnding && unwritten.length > 0,
     )
@@ -196,7 +198,11 @@ export class ProgressLog {
     this.#writing = true
     try {
       const lost = await store.writeProgress(told)
-      for (const { id, events } of told) if (lost.has(id)) await this.drop(events)
+      for (const { id, events } of told) {
+        if (!lost.has(id)) continue
+        onLost(id)
+        await this.drop(events)
+      }
     } catch (error) {
       // Their previews stay: whether the failed transaction was committed is not known here, and a sweep knows.
       log.error({ err: error }, 'cannot write the progress of generations; it is left out')

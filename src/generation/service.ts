@@ -3,9 +3,10 @@ import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
 import type { Caller } from '../access/caller.ts'
 import type { Whose } from '../access/project.ts'
-import type { ModelInfo, Priority, ServingPool } from '../engine/pool.ts'
+import type { ModelInfo, Priority, ServingPool, ServingView } from '../engine/pool.ts'
 import type { BlobLink, ByteRange } from '../storage/blobs.ts'
 import { StorageError } from '../storage/errors.ts'
+import { throughOutages } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Announcements } from '../storage/announcements.ts'
 import { takeTurn } from '../storage/upkeep.ts'
@@ -32,11 +33,11 @@ import { IdempotentCalls, type IdempotentCall } from './idempotency.ts'
 import type { GenerationParameters } from './parameters.ts'
 import { GenerationReader, type GenerationPage, type ListOptions } from './reader.ts'
 import { eraseExpired } from './retention.ts'
-import { GenerationStore, settledChannel } from './store.ts'
+import { GenerationStore, settledChannel, type Recovery } from './store.ts'
 import { discardBlobs, sweepBlobs, type SweepOptions } from './sweep.ts'
 import { Totals, type TotalsSinceStart } from './totals.ts'
 import { admit, defaultWindow, rowTokensOf, type Window } from './turns.ts'
-import { startWorker } from './worker.ts'
+import { startWorker, type Settled } from './worker.ts'
 
 export type { IdempotentCall } from './idempotency.ts'
 export type { GenerationPage, ListOptions } from './reader.ts'
@@ -125,8 +126,10 @@ export interface Generations extends Pictures {
 
 export interface GenerationService {
   readonly models: readonly ModelInfo[]
-  /** Some device can take work. */
+  /** Some device can take work; where others take it, it can be accepted at any time. */
   readonly ready: boolean
+  /** How many processes take work, where this one does not. @throws when the database cannot be reached */
+  countWorkers(): Promise<number | undefined>
   /** What this caller may see and do. */
   of(caller: Caller): Generations
   pictures(whose: Whose): Pictures
@@ -144,7 +147,8 @@ export interface GenerationService {
 
 export interface GenerationServiceOptions {
   readonly storage: Storage
-  readonly pool: ServingPool
+  /** Where it only tells of devices, other processes take from the queue. */
+  readonly pool: ServingPool | ServingView
   readonly log: Logger
   /** Expected wait beyond which new generations are refused with `queue_full`. */
   readonly maxWaitMs: number
@@ -159,10 +163,7 @@ const upkeepEveryMs = 5 * 60 * 1000
 const sweepEveryMs = 60 * 60 * 1000
 const sweepSafetyAgeMs = 60 * 60 * 1000
 
-/**
- * Takes up what an earlier process left, starts the worker and the sweep, and returns the service.
- * The caller's storage must be open in this process alone.
- */
+/** Takes up what an earlier process left, starts the worker and the sweep, and returns the service. */
 export async function startGenerationService(options: GenerationServiceOptions): Promise<GenerationService> {
   const { storage, pool, log, maxWaitMs, retentionMs = Infinity } = options
   const { everyMs: sweepMs = sweepEveryMs, safetyAgeMs = sweepSafetyAgeMs } = options.sweep ?? {}
@@ -172,29 +173,43 @@ export async function startGenerationService(options: GenerationServiceOptions):
   const eventLog = new EventLog(storage)
   const calls = new IdempotentCalls(storage)
   const totals = new Totals()
-  await calls.forgetUnfinished()
-  const { waiting, failed } = await store.recover()
-  if (waiting > 0) log.info({ waiting }, 'taking up generations that an earlier process left')
-  if (failed.length > 0)
-    log.error({ failed }, 'gave up generations under which the server died again and again')
+  const { database, presence } = storage
+  const takeUp = async (recover: () => Promise<Recovery>) => {
+    await calls.forgetUnfinished()
+    const { waiting, failed } = await recover()
+    if (waiting > 0) log.info({ waiting }, 'taking up generations that another process left')
+    if (failed.length > 0)
+      log.error({ failed }, 'gave up generations under which the server died again and again')
+  }
+  await takeUp(() => (database.isShared ? store.takeBack() : store.recover()))
+  let takingBack: Promise<void> | undefined
+  const stopTakingBack = presence.onOthersGone(() => {
+    takingBack ??= takeUp(() => store.takeBack())
+      .catch((error: unknown) => log.warn({ err: error }, 'cannot look for what others left; will try again'))
+      .finally(() => (takingBack = undefined))
+  })
 
   const [settlements, news] = [new Announcements(), new Announcements()]
   const stopListening = await Promise.all([
-    storage.database.listen(settledChannel, (id) => settlements.announce(id)),
-    storage.database.listen(eventChannel, (id) => news.announce(id)),
+    database.listen(
+      settledChannel,
+      (id) => settlements.announce(id),
+      () => settlements.announceAll(),
+    ),
+    database.listen(
+      eventChannel,
+      (id) => news.announce(id),
+      () => news.announceAll(),
+    ),
   ])
   /** While none is ready, as at the start, they are all about to be. */
   const devices = () =>
     Math.max(1, pool.devices.filter(({ state }) => state === 'ready').length || pool.devices.length)
-  const worker = await startWorker({
-    storage,
-    store,
-    pool,
-    log,
-    window,
-    devices,
-    onSettled: (settled) => totals.add(settled),
-  })
+  const onSettled = (settled: Settled) => totals.add(settled)
+  const worker =
+    'generate' in pool
+      ? await startWorker({ storage, store, pool, log, window, devices, onSettled })
+      : undefined
   /** @returns how many blobs nobody needed any more */
   const upkeep = async (): Promise<number> => {
     try {
@@ -228,7 +243,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
         }
       }
       case 'running': {
-        const status = worker.statusOf(id)
+        const status = worker?.statusOf(id)
         const steps = parameters.steps * parameters.count
         if (!status) return { progress: { step: await reader.stepsTold(id), steps } }
         return { progress: { step: status.step, steps }, etaSeconds: status.etaMs / 1000 }
@@ -292,10 +307,11 @@ export async function startGenerationService(options: GenerationServiceOptions):
         try {
           for (;;) {
             const announced = announcements.next(signal)
-            if (await reader.isFinal(project, id)) {
-              const now = await reader.get(project, id)
-              if (now && isSettled(now)) return now
-            }
+            const now = await throughOutages(
+              async () => ((await reader.isFinal(project, id)) ? reader.get(project, id) : undefined),
+              signal,
+            )
+            if (now && isSettled(now)) return now
             await announced
           }
         } finally {
@@ -327,10 +343,11 @@ export async function startGenerationService(options: GenerationServiceOptions):
       return pool.models
     },
     get ready() {
-      return pool.ready
+      return worker === undefined || pool.ready
     },
     of,
     pictures,
+    countWorkers: async () => (worker ? undefined : presence.countWorkers()),
     async openBlob(key, range) {
       try {
         return await storage.blobs.open(key, range)
@@ -359,8 +376,10 @@ export async function startGenerationService(options: GenerationServiceOptions):
     swept,
     async close() {
       clearInterval(upkeepTimer)
-      await worker.close()
+      stopTakingBack()
+      await worker?.close()
       await kept
+      await takingBack
       await Promise.all(stopListening.map((stop) => stop()))
     },
   }

@@ -6,11 +6,14 @@
  *
  * A claimed generation still counts as queued until a device has begun with it. An outcome is fenced: it is written only
  * while the row is claimed by the attempt that computed it. A claim begins a new attempt, so whoever held the row before can
- * no longer write.
+ * no longer write. What a process held that is gone goes back to the queue (`takeBack`).
+ *
+ * Every transaction may be made again after one whose end is not known: what was done already is not done twice.
  */
 import type { Caller } from '../access/caller.ts'
 import type { Project } from '../access/project.ts'
-import { notify, type Transaction } from '../storage/database.ts'
+import { notify, Prisma, type Transaction } from '../storage/database.ts'
+import { isDeadlock } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { Priority } from '../engine/pool.ts'
 import { spend } from './allowance.ts'
@@ -38,7 +41,7 @@ import { addDelivery, type Webhook } from '../webhooks/deliveries.ts'
 /** Told when a generation has become final; the payload is its id. */
 export const settledChannel = 'atelier_generation_settled'
 
-/** A request that a device was working on each of the times the whole server died is taken to be the cause. */
+/** A request that a device was working on each of the times its process died is taken to be the cause. */
 export const maxCrashes = 5
 /** From so many on it is claimed first and alone, so that it takes no other request down with it. */
 const suspectCrashes = 2
@@ -61,7 +64,7 @@ export interface NewGeneration {
 /** A generation that this process has taken from the queue. */
 export type ClaimedGeneration = QueuedGeneration & {
   readonly expectedMs: number
-  /** It was in hand when the server died before: nothing else is to be in hand beside it. */
+  /** It was in hand when its process died before: nothing else is to be in hand beside it. */
   readonly isSuspect: boolean
 }
 
@@ -81,6 +84,12 @@ export interface Unwritten {
 
 /** Whether this attempt still held the row; when not, nothing was written. */
 export type Outcome = 'written' | 'lost'
+
+/** How many generations wait again, and which were given up. */
+export interface Recovery {
+  readonly waiting: number
+  readonly failed: readonly string[]
+}
 
 export class GenerationStore {
   readonly #storage: Storage
@@ -108,7 +117,7 @@ export class GenerationStore {
       if (key) return { generation: await this.#expectReplay(project, key.generationId), replayed: true }
       const accepted = await this.#transaction(async (transaction) => {
         // A twin with the same key may have committed since the look: then its generation is the answer.
-        if (fingerprint && !(await claimKey(transaction, fingerprint, id))) return undefined
+        if (fingerprint && !(await claimKey(transaction, fingerprint, { generationId: id }))) return undefined
         if (caller.key) await spend(transaction, caller.key, parameters.count)
         const { workMs, position } = await lookAhead(transaction, turnAt)
         admit(workMs)
@@ -138,9 +147,12 @@ export class GenerationStore {
     }
   }
 
-  /** Takes generations in the order of their turns, as many as fit beside what is held; each begins a new attempt. */
+  /**
+   * Takes generations in the order of their turns, as many as fit beside what is held, but no more than a fair share of what
+   * waits; each begins a new attempt.
+   */
   async claim(held: Load, window: Window): Promise<ClaimedGeneration[]> {
-    const { generationQueue } = this.#storage
+    const { generationQueue, presence } = this.#storage
     const waiting = await this.#prisma.generation.findMany({
       where: { state: 'queued', claimed: false },
       orderBy: [{ turnAt: 'asc' }, { id: 'asc' }],
@@ -150,18 +162,19 @@ export class GenerationStore {
     const [first] = waiting
     if (!first) return []
     const isSuspect = first.crashes >= suspectCrashes
-    const limit = isSuspect ? (held.count === 0 ? 1 : 0) : howManyFit(waiting, held, window)
-    if (limit === 0) return []
+    const fit = isSuspect ? (held.count === 0 ? 1 : 0) : howManyFit(waiting, held, window)
+    if (fit === 0) return []
+    const workers = Math.max(1, await presence.countWorkers())
+    const limit = Math.min(fit, Math.ceil(waiting.length / workers))
     return this.#transaction(async (transaction) => {
+      const heldBy = await presence.require(transaction)
       const jobIds = await generationQueue.fetch(transaction, limit)
+      const ids = jobIds.map(generationIdOf)
       const rows = await transaction.generation.updateManyAndReturn({
-        where: { id: { in: jobIds.map(generationIdOf) }, state: 'queued' },
-        data: { claimed: true, attempt: { increment: 1 } },
+        where: { id: { in: ids }, state: 'queued', claimed: false },
+        data: { claimed: true, heldBy, attempt: { increment: 1 } },
       })
-      const taken = new Set(rows.map(({ id }) => jobIdOf(id)))
-      for (const jobId of jobIds) {
-        if (!taken.has(jobId)) await generationQueue.remove(transaction, jobId) // its row is final or gone
-      }
+      await this.#removeJobsOfNobody(transaction, ids)
       return rows
         .toSorted((a, b) => a.turnAt.getTime() - b.turnAt.getTime() || (a.id < b.id ? -1 : 1))
         .map((row) => ({
@@ -246,6 +259,7 @@ export class GenerationStore {
           state: 'cancelled',
           finishedAt: new Date(),
           claimed: false,
+          heldBy: null,
           eventCount: { increment: 1 },
         },
         select: { eventCount: true },
@@ -280,7 +294,9 @@ export class GenerationStore {
   /** Gives a claimed generation back unfinished: it waits at its old place. */
   async handBack({ id, attempt }: Attempt, unwritten: Unwritten): Promise<Outcome> {
     return this.#transaction(async (transaction) => {
-      const row = await transaction.generation.findUnique({ where: { id, attempt, claimed: true } })
+      const [row] = await transaction.$queryRaw<{ state: string; turnAt: Date; eventCount: number }[]>`
+        SELECT "state"::text, "turnAt", "eventCount" FROM "Generation"
+        WHERE "id" = ${id} AND "attempt" = ${attempt} AND "claimed" FOR UPDATE`
       if (!row) return 'lost'
       const events = [...unwritten.events]
       if (row.state === 'running' || unwritten.startedAt) {
@@ -289,7 +305,7 @@ export class GenerationStore {
       const eventCount = row.eventCount + events.length
       await transaction.generation.update({
         where: { id },
-        data: { state: 'queued', claimed: false, startedAt: null, eventCount },
+        data: { state: 'queued', claimed: false, heldBy: null, startedAt: null, eventCount },
       })
       await addEvents(transaction, [{ generationId: id, eventCount, events }])
       await this.#storage.generationQueue.handBack(transaction, jobIdOf(id))
@@ -297,64 +313,124 @@ export class GenerationStore {
     })
   }
 
+  /** Which of these attempts still hold their rows. */
+  async stillHeld(attempts: readonly Attempt[]): Promise<Set<string>> {
+    const rows = await this.#prisma.generation.findMany({
+      where: { claimed: true, OR: attempts.map(({ id, attempt }) => ({ id, attempt })) },
+      select: { id: true },
+    })
+    return new Set(rows.map(({ id }) => id))
+  }
+
   /**
    * At the start of the only process of a database: every generation that is not final waits again, with a job made
-   * anew, whatever the queue remembers. Those that a device was working on have seen one more crash, and one that has seen
-   * `maxCrashes` fails. Cut short at any point, it does the same at the next start.
-   * @returns how many wait, and which failed
+   * anew, whatever the queue remembers. Cut short at any point, it does the same at the next start.
+   * @returns how many wait, and which were given up
    */
-  async recover(): Promise<{ waiting: number; failed: readonly string[] }> {
+  async recover(): Promise<Recovery> {
     await this.#storage.generationQueue.clear()
     return this.#transaction(async (transaction) => {
-      const crashed = await transaction.generation.updateManyAndReturn({
-        where: { state: 'running' },
-        data: { crashes: { increment: 1 }, eventCount: { increment: 1 } },
-        select: { id: true, crashes: true, eventCount: true },
-      })
-      const failed = crashed.filter(({ crashes }) => crashes >= maxCrashes)
-      const { code, message } = serverFailed
-      await transaction.generation.updateMany({
-        where: { id: { in: failed.map(({ id }) => id) } },
-        data: {
-          state: 'failed',
-          claimed: false,
-          errorCode: code,
-          errorMessage: message,
-          finishedAt: new Date(),
-        },
-      })
-      for (const { id, eventCount } of failed) {
-        await this.#afterSettled(transaction, id, eventCount, [], { type: 'failed', error: serverFailed })
-      }
-      await transaction.generation.updateMany({
-        where: { state: 'running', crashes: { gte: suspectCrashes } },
-        data: { turnAt: firstTurn },
-      })
-      await transaction.generation.updateMany({
+      const claimed = await transaction.generation.findMany({
         where: { claimed: true },
-        data: { state: 'queued', claimed: false, startedAt: null },
+        select: { id: true },
       })
+      const failed = await this.#free(
+        transaction,
+        claimed.map(({ id }) => id),
+      )
       const waiting = await transaction.generation.findMany({
         where: { state: 'queued' },
         select: { id: true, turnAt: true },
-        orderBy: [{ turnAt: 'asc' }, { id: 'asc' }],
       })
-      const eventCounts = new Map(crashed.map(({ id, eventCount }) => [id, eventCount]))
-      await addEvents(
-        transaction,
-        waiting.flatMap(({ id }, position) => {
-          const eventCount = eventCounts.get(id)
-          return eventCount === undefined
-            ? []
-            : [{ generationId: id, eventCount, events: [{ type: 'queued', position }] }]
-        }),
-      )
       await this.#storage.generationQueue.send(
         transaction,
         waiting.map(({ id, turnAt }) => ({ id: jobIdOf(id), turnAt })),
       )
-      return { waiting: waiting.length, failed: failed.map(({ id }) => id) }
+      return { waiting: waiting.length, failed }
     })
+  }
+
+  /** What processes held that are gone waits again, as after `recover`. Every process may call it, at any time. */
+  async takeBack(): Promise<Recovery> {
+    const { generationQueue, presence } = this.#storage
+    return this.#transaction(async (transaction) => {
+      const left = await transaction.$queryRaw<{ id: string }[]>`
+        SELECT "id" FROM "Generation" AS row WHERE "claimed" AND ${presence.isGone(Prisma.sql`row."heldBy"`)}
+        ORDER BY "turnAt", "id" LIMIT ${takenBackTogether} FOR UPDATE SKIP LOCKED`
+      if (left.length === 0) return { waiting: 0, failed: [] }
+      const ids = left.map(({ id }) => id)
+      const failed = await this.#free(transaction, ids)
+      const waiting = await transaction.generation.findMany({
+        where: { id: { in: ids }, state: 'queued' },
+        select: { id: true, turnAt: true },
+      })
+      const jobs = waiting.map(({ id, turnAt }) => ({ id: jobIdOf(id), turnAt }))
+      for (const { id } of jobs) await generationQueue.remove(transaction, id)
+      await generationQueue.send(transaction, jobs)
+      return { waiting: waiting.length, failed }
+    })
+  }
+
+  /**
+   * Claimed generations whose worker is no more wait again. Those that a device was working on have seen one more crash; one
+   * that has seen `maxCrashes` fails.
+   * @returns the ids of those that failed
+   */
+  async #free(transaction: Transaction, ids: readonly string[]): Promise<string[]> {
+    const crashed = await transaction.generation.updateManyAndReturn({
+      where: { id: { in: [...ids] }, state: 'running' },
+      data: { crashes: { increment: 1 }, eventCount: { increment: 1 } },
+      select: { id: true, crashes: true, eventCount: true },
+    })
+    const failed = crashed.filter(({ crashes }) => crashes >= maxCrashes)
+    const { code, message } = serverFailed
+    await transaction.generation.updateMany({
+      where: { id: { in: failed.map(({ id }) => id) } },
+      data: {
+        state: 'failed',
+        claimed: false,
+        heldBy: null,
+        errorCode: code,
+        errorMessage: message,
+        finishedAt: new Date(),
+      },
+    })
+    for (const { id, eventCount } of failed) {
+      await this.#afterSettled(transaction, id, eventCount, [], { type: 'failed', error: serverFailed })
+    }
+    await transaction.generation.updateMany({
+      where: { id: { in: [...ids] }, state: 'running', crashes: { gte: suspectCrashes } },
+      data: { turnAt: firstTurn },
+    })
+    await transaction.generation.updateMany({
+      where: { id: { in: [...ids] }, claimed: true },
+      data: { state: 'queued', claimed: false, heldBy: null, startedAt: null },
+    })
+    const again = crashed.filter(({ crashes }) => crashes < maxCrashes)
+    const places = await placesOf(
+      transaction,
+      again.map(({ id }) => id),
+    )
+    await addEvents(
+      transaction,
+      again.map(({ id, eventCount }) => ({
+        generationId: id,
+        eventCount,
+        events: [{ type: 'queued', position: places.get(id) ?? 0 }],
+      })),
+    )
+    return failed.map(({ id }) => id)
+  }
+
+  /** Of rows that are final, or gone. */
+  async #removeJobsOfNobody(transaction: Transaction, ids: readonly string[]): Promise<void> {
+    const alive = await transaction.generation.findMany({
+      where: { id: { in: [...ids] }, state: { in: ['queued', 'running'] } },
+      select: { id: true },
+    })
+    const known = new Set(alive.map(({ id }) => id))
+    for (const id of ids)
+      if (!known.has(id)) await this.#storage.generationQueue.remove(transaction, jobIdOf(id))
   }
 
   async #settle(
@@ -374,12 +450,17 @@ export class GenerationStore {
           ...outcome,
           ...(startedAt ? { startedAt } : {}),
           claimed: false,
+          heldBy: null,
           finishedAt: new Date(),
           eventCount: { increment: events.length + 1 },
         },
         select: { eventCount: true },
       })
-      if (!row) return 'lost'
+      if (!row) {
+        // Only this attempt can have written it, before an answer that never came.
+        const own = await transaction.generation.findUnique({ where: { id, attempt, state: outcome.state } })
+        return own ? 'written' : 'lost'
+      }
       await more?.(transaction)
       await this.#afterSettled(transaction, id, row.eventCount, events, final)
       return 'written'
@@ -418,14 +499,34 @@ export class GenerationStore {
     return this.#storage.database.prisma
   }
 
-  #transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
-    return this.#prisma.$transaction(work)
+  /** Rows and jobs are locked in different orders, now and then by two who then wait for each other. */
+  async #transaction<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await this.#prisma.$transaction(work)
+      } catch (error) {
+        if (!isDeadlock(error)) throw error
+      }
+    }
   }
 }
 
+const takenBackTogether = 100
+
 const serverFailed: Failure = {
   code: 'server_failed',
-  message: `The whole server died ${maxCrashes} times while it worked on this request, which is not tried again.`,
+  message: `The server died ${maxCrashes} times while it worked on this request, which is not tried again.`,
+}
+
+/** How many waiting generations have their turn before each of these. */
+async function placesOf(transaction: Transaction, ids: readonly string[]): Promise<Map<string, number>> {
+  if (ids.length === 0) return new Map()
+  const rows = await transaction.$queryRaw<{ id: string; position: number }[]>`
+    SELECT "id", "position" FROM (
+      SELECT "id", (row_number() OVER (ORDER BY "turnAt", "id") - 1)::int AS "position"
+      FROM "Generation" WHERE "state" = 'queued') AS waiting
+    WHERE "id" IN (SELECT jsonb_array_elements_text(${JSON.stringify(ids)}::jsonb))`
+  return new Map(rows.map(({ id, position }) => [id, position]))
 }
 
 /** The work of all that waits and runs, and how many generations have their turn before one at `turnAt`. */

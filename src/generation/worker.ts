@@ -2,20 +2,28 @@
  * Takes generations from the queue, has their pictures made, and writes the outcome.
  *
  * Woken by notifications. It claims a window of generations rather than one, so that the engine sees its choices, and tops it
- * up as work is finished. It never loses one: what is unfinished when it stops goes back to the queue.
+ * up as work is finished. It never loses one: what is unfinished when it stops goes back to the queue; what it held when it died
+ * is taken back by others; and an outcome waits until the database is there to hear of it.
  */
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { ImageResult, ServingPool } from '../engine/pool.ts'
 import { EngineError } from '../engine/protocol.ts'
 import type { BlobKind } from '../storage/blobs.ts'
+import { isOutage, throughOutages } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { previewRequest } from './events.ts'
 import { Enlarger } from './enlarger.ts'
 import type { Failure } from './generation.ts'
 import { encodeImage, fileExtension, parametersOfPicture } from './images.ts'
 import { ProgressLog } from './progress.ts'
-import { settledChannel, type ClaimedGeneration, type GenerationStore, type NewImage } from './store.ts'
+import {
+  settledChannel,
+  type ClaimedGeneration,
+  type GenerationStore,
+  type NewImage,
+  type Outcome,
+} from './store.ts'
 import { blobOwner } from './sweep.ts'
 import type { Window } from './turns.ts'
 
@@ -42,10 +50,13 @@ export interface Worker {
 }
 
 /** Notifications wake the worker; this finds what none told of, such as after a failed claim. */
-const lookAgainMs = 15_000
+const lookAgainMs = { alone: 15_000, shared: 2_000 }
+/** How long a worker that stops waits for a database that is away. What it cannot tell then is taken back by others. */
+const stopWithinMs = 10_000
 
 /** Aborts the engine's work on a generation; which one decides what happens to the row. */
 class Cancelled extends Error {}
+class Lost extends Error {}
 class Stopping extends Error {}
 class SiblingFailed extends Error {}
 
@@ -58,9 +69,12 @@ interface InHand {
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { storage, store, pool, log, window, devices, onSettled } = options
   const inHand = new Map<string, InHand>()
-  const progress = new ProgressLog({ store, blobs: storage.blobs, log })
+  const lose = (id: string) => inHand.get(id)?.abort.abort(new Lost())
+  const progress = new ProgressLog({ store, blobs: storage.blobs, log, onLost: lose })
   const enlarger = new Enlarger()
   const stop = new AbortController()
+  /** Aborted when a stopping worker waits for the database no longer. */
+  const giveUp = new AbortController()
   let claiming: Promise<void> | undefined
   let claimAgain = false
 
@@ -93,14 +107,22 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   }
 
   function take(generation: ClaimedGeneration): void {
+    const { id } = generation
     const abort = new AbortController()
-    progress.add(generation)
-    const done = carryOut(generation, abort).finally(() => {
-      progress.forget(generation.id)
-      inHand.delete(generation.id)
+    // An attempt that lost its row may not be through with leaving the devices.
+    const earlier = inHand.get(id)?.done
+    const begin = async () => {
+      await earlier
+      progress.add(generation)
+      await carryOut(generation, abort)
+      progress.forget(id)
+    }
+    const done = begin().finally(() => {
+      if (inHand.get(id) === entry) inHand.delete(id)
       wake()
     })
-    inHand.set(generation.id, { generation, abort, done })
+    const entry = { generation, abort, done }
+    inHand.set(id, entry)
   }
 
   async function carryOut(generation: ClaimedGeneration, abort: AbortController): Promise<void> {
@@ -109,13 +131,13 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     } catch (error) {
       // Its files stay: whether the failed transaction was committed is not known here, and a sweep knows.
       log.error({ err: error, generation: generation.id }, 'cannot write the outcome of a generation')
-      // One that could not be handed back is taken up at the next start all the same.
-      if (stop.signal.aborted) return
+      // One that could not be handed back is taken back all the same.
+      if (stop.signal.aborted || isOutage(error)) return
       const unwritten = { startedAt: undefined, events: [] }
       await store.fail(generation, cannotStore, unwritten).catch((error: unknown) => {
         log.error(
           { err: error, generation: generation.id },
-          'cannot write that either; it is taken up at the next start',
+          'cannot write that either; it is taken up when this process has ended',
         )
       })
     }
@@ -125,23 +147,26 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     if (stop.signal.aborted) abort.abort(new Stopping())
     const pictures = await makePictures(generation, abort)
     const unwritten = await progress.end(generation.id)
+    const write = (outcome: () => Promise<Outcome>) => throughOutages(outcome, giveUp.signal)
     switch (pictures.state) {
       case 'made': {
         const { images } = pictures
         const startedAt = unwritten.startedAt ?? new Date()
-        if ((await store.succeed(generation, images, { ...unwritten, startedAt })) === 'written')
-          return onSettled({ state: 'succeeded', images })
+        const succeed = () => store.succeed(generation, images, { ...unwritten, startedAt })
+        if ((await write(succeed)) === 'written') return onSettled({ state: 'succeeded', images })
         break
       }
-      case 'cancelled':
+      case 'lost':
         break
-      case 'stopped':
-        if ((await store.handBack(generation, unwritten)) === 'written') return drop(pictures.images)
+      case 'stopped': {
+        const handBack = () => store.handBack(generation, unwritten)
+        if ((await write(handBack)) === 'written') return drop(pictures.images)
         break
+      }
       case 'failed': {
         const { cause, failure } = pictures
         log.error({ err: cause, generation: generation.id, code: failure.code }, 'a generation failed')
-        if ((await store.fail(generation, failure, unwritten)) === 'written') {
+        if ((await write(() => store.fail(generation, failure, unwritten))) === 'written') {
           onSettled({ state: 'failed' })
           return drop(pictures.images)
         }
@@ -154,7 +179,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
 
   type Pictures =
     | { readonly state: 'made'; readonly images: readonly [NewImage, ...NewImage[]] }
-    | { readonly state: 'cancelled' | 'stopped'; readonly images: readonly NewImage[] }
+    | { readonly state: 'lost' | 'stopped'; readonly images: readonly NewImage[] }
     | {
         readonly state: 'failed'
         readonly images: readonly NewImage[]
@@ -179,7 +204,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     if (first && rest.length === results.length - 1) return { state: 'made', images: [first, ...rest] }
     const images = first ? [first, ...rest] : []
     const reason: unknown = abort.signal.reason
-    if (reason instanceof Cancelled) return { state: 'cancelled', images }
+    if (reason instanceof Cancelled || reason instanceof Lost) return { state: 'lost', images }
     // A pool that closes under a stopping worker may reject in its own words.
     if (reason instanceof Stopping || stop.signal.aborted) return { state: 'stopped', images }
     const cause = reason instanceof SiblingFailed ? reason.cause : reason
@@ -230,11 +255,31 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     }
   }
 
+  /** Nobody may have told that one was cancelled, or taken back. */
+  async function lookAfterHeld(): Promise<void> {
+    const attempts = [...inHand.values()].map(({ generation }) => generation)
+    const held = await store.stillHeld(attempts)
+    for (const { id, attempt } of attempts) {
+      const now = inHand.get(id)
+      if (now?.generation.attempt === attempt && !held.has(id)) lose(id)
+    }
+  }
+
+  function lookAtAll(): void {
+    wake()
+    lookAfterHeld().catch((error: unknown) => log.warn({ err: error }, 'cannot look after what is in hand'))
+  }
+
+  const { database, generationQueue, presence } = storage
   const stopListening = await Promise.all([
-    storage.generationQueue.onJob(wake),
-    storage.database.listen(settledChannel, (id) => inHand.get(id)?.abort.abort(new Cancelled())),
+    generationQueue.onJob(wake),
+    database.listen(settledChannel, (id) => inHand.get(id)?.abort.abort(new Cancelled()), lookAtAll),
   ])
-  const lookAgain = setInterval(wake, lookAgainMs)
+  const stopLosing = presence.onGone(() => {
+    log.error({ held: inHand.size }, 'not heard of for too long: what was in hand is given to others')
+    for (const id of inHand.keys()) lose(id)
+  })
+  const lookAgain = setInterval(wake, database.isShared ? lookAgainMs.shared : lookAgainMs.alone)
   lookAgain.unref()
   wake()
 
@@ -242,11 +287,14 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     statusOf: (id) => progress.statusOf(id),
     async close() {
       stop.abort()
+      const giveUpTimer = setTimeout(() => giveUp.abort(), stopWithinMs)
       clearInterval(lookAgain)
       await Promise.all(stopListening.map((stopOne) => stopOne()))
       for (const { abort } of inHand.values()) abort.abort(new Stopping())
       await claiming
       await Promise.all([...inHand.values()].map(({ done }) => done))
+      clearTimeout(giveUpTimer)
+      stopLosing()
       progress.close()
       await enlarger.close()
     },

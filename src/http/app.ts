@@ -281,7 +281,8 @@ function chooseRequestId({ headers }: Pick<IncomingMessage, 'headers'>): string 
 function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const error = asApiError(thrown)
   const { status, code, param } = error
-  if (code === 'internal_error') request.log.error({ err: error.cause }, 'request failed')
+  if (code === 'internal_error' || code === 'database_unavailable')
+    request.log.error({ err: error.cause }, 'request failed')
   else request.log.debug({ code, param }, 'request refused')
   void reply
     .code(status)

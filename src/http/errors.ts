@@ -2,7 +2,7 @@
 import { AccessError } from '../access/errors.ts'
 import { DatasetError } from '../datasets/errors.ts'
 import { FineTuningError } from '../fine-tuning/errors.ts'
-import { GenerationError } from '../generation/errors.ts'
+import { GenerationError, isOutage } from '../generation/errors.ts'
 import type { SchemaError } from '../sdk/schema.ts'
 import { WebhookError } from '../webhooks/errors.ts'
 
@@ -64,6 +64,7 @@ export const errorCatalogue = {
   headers_too_large: { status: 431, type: request },
   internal_error: { status: 500, type: 'server_error' },
   generation_failed: { status: 500, type: 'server_error' },
+  database_unavailable: { status: 503, type: 'server_error' },
   not_ready: { status: 503, type: 'server_error' },
   shutting_down: { status: 503, type: 'server_error' },
 } as const satisfies Record<ErrorCode, { status: number; type: ErrorType }>
@@ -140,6 +141,7 @@ export function asApiError(thrown: unknown): ApiError {
       ? new ApiError('invalid_value', `webhook.url: ${message}`, { param: 'webhook.url' })
       : new ApiError('invalid_value', message, { param: 'cursor' })
   }
+  if (isOutage(thrown)) return databaseUnavailable(thrown)
   const { code, statusCode } = thrown as { code?: unknown; statusCode?: unknown }
   const known = typeof code === 'string' ? frameworkErrors[code] : undefined
   if (known) return new ApiError(known.code, known.message)
@@ -166,6 +168,12 @@ function asAccessRefusal({ code, message, parameter: param }: AccessError): ApiE
     case 'invalid_cursor':
       return new ApiError('invalid_value', message, { param })
   }
+}
+
+/** What was asked for may have been done: under an Idempotency-Key it is not done twice. */
+function databaseUnavailable(cause: unknown): ApiError {
+  const message = 'The database cannot be reached at the moment; try again in a few seconds'
+  return new ApiError('database_unavailable', message, { headers: { 'retry-after': '5' }, cause })
 }
 
 function asDatasetRefusal(error: DatasetError): ApiError {

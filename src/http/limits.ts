@@ -67,9 +67,10 @@ function firstOf(models: readonly Model[]): Model {
 
 /**
  * @param name a model's own name or an alias; aliases mean the first model
- * @throws {ApiError} `model_not_found`
+ * @throws {ApiError} `model_not_found`; `not_ready` while no model is known
  */
 export function resolveModel(name: string, models: readonly Model[], aliases: readonly string[]): Model {
+  firstOf(models)
   const named = models.find((model) => model.name === aliasedModel(name, models, aliases))
   if (named) return named
   const names = [...models.map((model) => model.name), ...aliases].map((known) => JSON.stringify(known))

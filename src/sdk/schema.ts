@@ -2096,6 +2096,8 @@ export interface components {
         Status: {
             /** @enum {string} */
             status: "alive" | "ready";
+            /** @description How many processes make pictures, where this one leaves that to others. */
+            workers?: number;
         };
         /**
          * @description `generate`: ask for pictures, cancel and delete. `read`: look at generations and pictures. `admin`: keys, datasets, fine-tuning,
@@ -2193,7 +2195,7 @@ export interface components {
                  * @description Stable, for programs.
                  * @enum {string}
                  */
-                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "invalid_archive" | "upload_interrupted" | "invalid_api_key" | "insufficient_scope" | "host_not_allowed" | "origin_not_allowed" | "url_expired" | "invalid_signature" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "dataset_item_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "delivery_not_found" | "key_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "dataset_in_use" | "dataset_not_ready" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "rate_limit_exceeded" | "in_flight_limit_exceeded" | "insufficient_quota" | "headers_too_large" | "internal_error" | "generation_failed" | "not_ready" | "shutting_down";
+                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "invalid_archive" | "upload_interrupted" | "invalid_api_key" | "insufficient_scope" | "host_not_allowed" | "origin_not_allowed" | "url_expired" | "invalid_signature" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "dataset_item_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "delivery_not_found" | "key_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "dataset_in_use" | "dataset_not_ready" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "rate_limit_exceeded" | "in_flight_limit_exceeded" | "insufficient_quota" | "headers_too_large" | "internal_error" | "generation_failed" | "database_unavailable" | "not_ready" | "shutting_down";
                 request_id: string;
             };
         };
@@ -4670,7 +4672,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The database is open and a device has its model loaded. */
+            /** @description The database can be reached, and a device has its model loaded or others make the pictures. */
             200: {
                 headers: {
                     [name: string]: unknown;

@@ -20,6 +20,11 @@ export class Announcements {
     for (const wake of this.#subscribers.get(id) ?? []) wake()
   }
 
+  /** Some may have been missed: everybody looks. */
+  announceAll(): void {
+    for (const id of this.#subscribers.keys()) this.announce(id)
+  }
+
   subscribe(id: string): Subscription {
     let end: () => void = () => undefined
     const wake = () => end()

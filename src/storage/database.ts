@@ -1,7 +1,7 @@
 /**
  * The database as the rest of the program sees it: Prisma for rows, a handle for the queue, and notifications.
- * Today that is PGlite, PostgreSQL within this process, in `<dataDir>/database`; a server by URL is one more function
- * that returns the same `Database`.
+ * Here that is PGlite, PostgreSQL within this process, in `<dataDir>/database`; `server-database.ts` gives a server by its URL
+ * the same form.
  *
  * PGlite has one connection. A statement from outside an open transaction waits for its end, so code inside
  * `transaction` must use only the handle it is given: to await anything else of the database there never ends.
@@ -25,9 +25,18 @@ export interface Database {
   readonly prisma: PrismaClient
   /** The same database as pg-boss wants it. */
   readonly jobs: { readonly db: Db; readonly backend: BackendProfile }
+  /** Other processes may work with it too. */
+  readonly isShared: boolean
   readonly migrations: MigrationReport
-  /** Calls back with the payload of every `notify` on this channel that was committed; returns how to stop. */
-  listen(channel: string, onPayload: (payload: string) => void): Promise<() => Promise<void>>
+  /**
+   * Calls back with the payload of every `notify` on this channel that was committed; returns how to stop. `onMissed` is
+   * called when some may have been lost, so that one has to look for oneself.
+   */
+  listen(
+    channel: string,
+    onPayload: (payload: string) => void,
+    onMissed?: () => void,
+  ): Promise<() => Promise<void>>
   close(): Promise<void>
 }
 
@@ -72,6 +81,7 @@ export async function openEmbeddedDatabase(dataDir: string): Promise<Database> {
       return {
         prisma,
         jobs: { db: fromPglite(pglite), backend: 'pglite' },
+        isShared: false,
         migrations,
         listen: async (channel, onPayload) => {
           const stop = await pglite.listen(channel, onPayload)
@@ -97,7 +107,7 @@ export async function openEmbeddedDatabase(dataDir: string): Promise<Database> {
  * Errors are logged, and prompts must not be. PostgreSQL's details of a refused row quote the row, and Prisma's text about
  * wrong arguments quotes all of them.
  */
-function quotingNoValues(prisma: PrismaClient): PrismaClient {
+export function quotingNoValues(prisma: PrismaClient): PrismaClient {
   const extended = prisma.$extends({
     query: {
       async $allOperations({ model, operation, args, query }) {

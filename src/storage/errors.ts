@@ -3,6 +3,9 @@ export type StorageErrorCode =
   | 'folder_unusable' // the data folder cannot be made or written
   | 'database_held' // another process has the embedded database open
   | 'database_damaged' // the folder is there and does not open
+  | 'database_unreachable' // no server answers there, or it lets this user not in
+  | 'database_too_old'
+  | 'declared_gone' // this process was not heard of for too long; others hold what it held
   | 'migration_changed' // an applied migration's file is not what it was
   | 'migration_failed'
   | 'blob_missing'

@@ -33,7 +33,7 @@ export interface Queues<Name extends string> {
   close(): Promise<void>
 }
 
-/** pg-boss's largest. An embedded process that dies frees its jobs at the next start, not by their expiry. */
+/** pg-boss's largest. What a process leaves that dies is freed by the rows, which know who holds them, and not by expiry. */
 const expireInSeconds = 24 * 60 * 60 - 1
 const retentionSeconds = 10 * 365 * 24 * 60 * 60
 /** Handing back counts as a retry; the number of them is no reason to give a request up. */
@@ -51,12 +51,11 @@ export async function openQueues<const Name extends string>(
   names: readonly Name[],
   onError: (error: Error) => void,
 ): Promise<Queues<Name>> {
-  const embedded = database.jobs.backend === 'pglite'
   const boss = new PgBoss({
     ...database.jobs,
     schedule: false,
-    supervise: !embedded,
-    registerInstance: !embedded,
+    supervise: database.isShared,
+    registerInstance: false,
   })
   boss.on('error', onError)
   await boss.start()

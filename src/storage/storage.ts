@@ -1,11 +1,13 @@
-/** Opens all that the service keeps: rows, jobs and picture bytes, under one data folder and one lock. */
+/** Opens all that the service keeps: rows, jobs and picture bytes. */
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
 import { BlobDirectory } from './blob-directory.ts'
 import type { BlobStore } from './blobs.ts'
 import { openEmbeddedDatabase, type Database } from './database.ts'
 import { openInstallation, type Installation } from './installation.ts'
+import { Presence, type ProcessKind } from './presence.ts'
 import { openQueues, type Queue } from './queue.ts'
+import { openServerDatabase } from './server-database.ts'
 
 export interface Storage {
   readonly database: Database
@@ -13,6 +15,8 @@ export interface Storage {
   readonly generationQueue: Queue
   readonly fineTuningQueue: Queue
   readonly blobs: BlobStore
+  /** This process among those that work with the database. */
+  readonly presence: Presence
   close(): Promise<void>
 }
 
@@ -22,27 +26,45 @@ export interface StorageOptions {
   readonly dataDir: string
   /** Without them pictures lie in the data folder. */
   readonly blobs?: BlobOptions
+  /** Of a PostgreSQL server; without one the database lies in the data folder. */
+  readonly databaseUrl?: string | undefined
+  /** What this process is to the others; `serve` by default. */
+  readonly kind?: ProcessKind | undefined
   /** Hears what upkeep in the background runs into; calls report their own errors. */
   readonly onError: (error: Error) => void
 }
 
+const queueNames = ['generation', 'fine_tuning'] as const
+
+/** Makes the queues, where they are not made yet. */
+export async function prepareQueues(database: Database, onError: (error: Error) => void): Promise<void> {
+  const opened = await openQueues(database, queueNames, onError)
+  await opened.close()
+}
+
 /**
- * @throws {StorageError} when the folder is in use, damaged, or its migrations do not apply, and when the storage of pictures
- *   cannot be used
+ * @throws {StorageError} when the database is in use, damaged or out of reach, or its migrations do not apply, and when the
+ *   storage of pictures cannot be used
  */
-export async function openStorage({ dataDir, blobs: options, onError }: StorageOptions): Promise<Storage> {
-  const database = await openEmbeddedDatabase(dataDir)
+export async function openStorage(options: StorageOptions): Promise<Storage> {
+  const { dataDir, databaseUrl, kind = 'serve', onError } = options
+  const database = databaseUrl
+    ? await openServerDatabase({ url: databaseUrl, onError })
+    : await openEmbeddedDatabase(dataDir)
   try {
     const installation = await openInstallation(database)
-    const blobs = await openBlobs(dataDir, installation, options)
-    const opened = await openQueues(database, ['generation', 'fine_tuning'], onError)
+    const blobs = await openBlobs(dataDir, installation, options.blobs)
+    const opened = await openQueues(database, queueNames, onError)
+    const presence = await Presence.begin(database, kind, onError)
     return {
       database,
       installation,
       generationQueue: opened.queues.generation,
       fineTuningQueue: opened.queues.fine_tuning,
       blobs,
+      presence,
       async close() {
+        await presence.close()
         await opened.close()
         blobs.close()
         await database.close()

@@ -19,7 +19,7 @@ import { isFinal, type FineTuningState } from '../../src/fine-tuning/states.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { picture } from '../datasets/pictures.ts'
 import { owned, type With } from '../access/owned.ts'
-import { preparedFolder } from '../storage/prepared-folder.ts'
+import { storagePlace } from '../postgres/database.ts'
 import { goldenBase } from '../training/small-run.ts'
 
 export const configured: readonly [ModelFolder] = [{ name: 'tiny-512', folder: goldenBase('tiny-512') }]
@@ -71,11 +71,12 @@ export function useFineTuning(): Fixture {
   }
 
   beforeAll(async () => {
-    dataDir = await preparedFolder()
+    const place = await storagePlace()
+    dataDir = place.dataDir
     const onError = (error: Error) => {
       throw error
     }
-    storage = await openStorage({ dataDir, onError })
+    storage = await openStorage({ ...place, onError })
     await mkdir(join(dataDir, 'sources'))
     await mkdir(join(dataDir, 'dits', 'one'), { recursive: true })
     datasets = owned(

@@ -37,6 +37,7 @@ export function practicePool(names: readonly string[] = ['tiny-512']): PracticeP
     served,
     beforeStep: () => undefined,
     refuse: undefined,
+    serves: [],
     get models() {
       return [...served.keys()].map(infoOf)
     },

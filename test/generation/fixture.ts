@@ -12,7 +12,7 @@ import {
 import type { Window } from '../../src/generation/turns.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { owned, type With } from '../access/owned.ts'
-import { preparedFolder } from '../storage/prepared-folder.ts'
+import { storagePlace } from '../postgres/database.ts'
 import { paintPool, type PaintOptions, type PaintPool } from './paint-pool.ts'
 import { someParameters } from './parameters.ts'
 
@@ -43,11 +43,12 @@ export function useService(): Fixture {
   let pool: PaintPool
 
   beforeAll(async () => {
-    dataDir = await preparedFolder()
+    const place = await storagePlace()
+    dataDir = place.dataDir
     const onError = (error: Error) => {
       throw error
     }
-    storage = await openStorage({ dataDir, onError })
+    storage = await openStorage({ ...place, onError })
   })
   afterEach(async () => {
     await service?.close()

@@ -35,6 +35,7 @@ export const unreachableService: GenerationService = {
   openBlob: unreachable,
   linkToBlob: unreachable,
   count: unreachable,
+  countWorkers: async () => undefined,
   close: unreachable,
 }
 

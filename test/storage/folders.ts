@@ -24,6 +24,7 @@ export function temporaryFolder(): string {
 
 export interface Child {
   readonly process: ChildProcess
+  readonly pid: number
   /** The lines it prints, as they come. */
   readonly lines: AsyncIterator<string>
   /** Kills it as the operating system would, and waits until it is gone. */
@@ -36,6 +37,7 @@ export function startChild(script: string, args: readonly string[]): Child {
   const gone = once(started, 'close')
   const child: Child = {
     process: started,
+    pid: started.pid!,
     lines: createInterface({ input: started.stdout })[Symbol.asyncIterator](),
     async kill() {
       started.kill('SIGKILL')

@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { Transaction } from '../../src/storage/database.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
-import { preparedFolder } from './prepared-folder.ts'
+import { storagePlace } from '../postgres/database.ts'
 
 let storage: Storage
 beforeAll(async () => {
   storage = await openStorage({
-    dataDir: await preparedFolder(),
+    ...(await storagePlace()),
     onError: (error) => {
       throw error
     },

@@ -11,7 +11,8 @@ export function getReadiness({ generation }: RouteDependencies): Handler<'getRea
   return async () => {
     if (!generation.ready)
       throw new ApiError('not_ready', 'The service is starting', { headers: { 'retry-after': '1' } })
-    return { status: 'ready' }
+    const workers = await generation.countWorkers()
+    return { status: 'ready', ...(workers !== undefined && { workers }) }
   }
 }
 

@@ -1,0 +1,45 @@
+/** A worker tells the others what it makes pictures with, in its row of the processes; whenever that changes, and no more often than this. */
+import type { Logger } from 'pino'
+import type { DeviceStatus, Pool, ServedModel } from '../engine/pool.ts'
+import type { Prisma } from '../storage/database.ts'
+import type { Presence } from '../storage/presence.ts'
+
+/** What the column `serves` of a worker's process holds. */
+export interface Announced {
+  readonly models: readonly ServedModel[]
+  readonly devices: readonly DeviceStatus[]
+}
+
+const tellEveryMs = 2_000
+
+export interface Announcement {
+  close(): Promise<void>
+}
+
+export async function announceDevices(
+  presence: Presence,
+  pool: Pick<Pool, 'serves' | 'devices'>,
+  log: Logger,
+): Promise<Announcement> {
+  let told = ''
+  let telling: Promise<void> | undefined
+  const tell = async (): Promise<void> => {
+    const announced: Announced = { models: pool.serves, devices: pool.devices }
+    const json = JSON.stringify(announced)
+    if (json === told) return
+    await presence.publish(JSON.parse(json) as Prisma.InputJsonObject)
+    told = json
+  }
+  await tell()
+  const timer = setInterval(() => {
+    telling ??= tell()
+      .catch((error: unknown) => log.warn({ err: error }, 'cannot tell of the devices; will try again'))
+      .finally(() => (telling = undefined))
+  }, tellEveryMs)
+  return {
+    async close() {
+      clearInterval(timer)
+      await telling
+    },
+  }
+}

@@ -1,0 +1,35 @@
+/** `atelier api`: HTTP without devices. Workers make the pictures; the database is what they share. */
+import { startAccessService } from '../access/service.ts'
+import { openDirectory } from '../cluster/directory.ts'
+import { openRemotePool } from '../cluster/tasks.ts'
+import type { Config } from '../config.ts'
+import { buildApp } from '../http/app.ts'
+import { openStorage } from '../storage/storage.ts'
+import { untilSignalled } from './lifetime.ts'
+import { checkAddress, checkExposure } from './listen.ts'
+import { createLog } from './log.ts'
+import { findModels } from './model-folder.ts'
+import { requireServer, startServices, storageOptions } from './services.ts'
+
+/** Runs until a signal ends it. @throws when the database is out of reach or the port is taken */
+export async function api(config: Config): Promise<void> {
+  requireServer(config, 'api')
+  const log = createLog(config)
+  await untilSignalled(async ({ open, signalled }) => {
+    await checkAddress(config)
+    const configured = await findModels(config.models)
+    const storage = await open(openStorage(storageOptions(config, 'api', log)))
+    await checkExposure(config, Promise.resolve(storage))
+    const directory = await open(openDirectory(storage, log))
+    const remote = await open(openRemotePool(storage))
+    const pool = Object.assign(Object.create(directory.pool) as typeof directory.pool, remote)
+    const access = await open(startAccessService({ database: storage.database, log }))
+    const services = await startServices({ storage, pool, configured, config, log }, open)
+    const urlKey = storage.installation.keyFor('signed addresses')
+    const app = await open(buildApp({ ...services, access, config, urlKey, logger: log }))
+    const address = await app.listen({ host: config.host, port: config.port })
+    console.log(`Atelier's API listens at ${address}`)
+    await signalled
+    log.info('shutting down')
+  })
+}

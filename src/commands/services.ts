@@ -1,0 +1,103 @@
+/** The services of a process, put together the same way whether it does everything or a part. */
+import type { Logger } from 'pino'
+import { announceDevices } from '../cluster/announcement.ts'
+import { serveTasks } from '../cluster/tasks.ts'
+import { ConfigError, type Config } from '../config.ts'
+import { startDatasetService, type DatasetService } from '../datasets/service.ts'
+import type { ModelFolder, Pool } from '../engine/pool.ts'
+import { datasetInUse } from '../fine-tuning/datasets.ts'
+import { followDeployments } from '../fine-tuning/follow-deployments.ts'
+import {
+  startFineTuningService,
+  type FineTuningPool,
+  type FineTuningService,
+} from '../fine-tuning/service.ts'
+import { startGenerationService, type GenerationService } from '../generation/service.ts'
+import { parseAllowed } from '../outbound/addresses.ts'
+import type { ProcessKind } from '../storage/presence.ts'
+import type { Storage, StorageOptions } from '../storage/storage.ts'
+import { startWebhookService, type WebhookService } from '../webhooks/service.ts'
+import { fineTuningOptions } from './devices.ts'
+import type { Lifetime } from './lifetime.ts'
+
+export interface Services {
+  readonly generation: GenerationService
+  readonly datasets: DatasetService
+  readonly fineTuning: FineTuningService
+  readonly webhooks: WebhookService
+}
+
+export interface ServiceParts {
+  readonly storage: Storage
+  /** Of this process, or what is to be had of others. */
+  readonly pool: Pool | FineTuningPool
+  readonly configured: readonly ModelFolder[]
+  readonly config: Config
+  readonly log: Logger
+}
+
+export const storageOptions = (config: Config, kind: ProcessKind, log: Logger): StorageOptions => ({
+  dataDir: config.dataDir,
+  blobs: config,
+  databaseUrl: config.databaseUrl,
+  kind,
+  onError: (error) => log.error({ err: error }, 'the database or the queue reports'),
+})
+
+/** @throws {ConfigError} for a command that shares its work with others, without a database that can be shared */
+export function requireServer({ databaseUrl }: Pick<Config, 'databaseUrl'>, command: string): void {
+  if (databaseUrl !== '') return
+  throw new ConfigError(
+    `ATELIER_DATABASE_URL: expected a PostgreSQL server, which "atelier ${command}" shares with other processes, got none; "atelier serve" needs none`,
+  )
+}
+
+export async function startServices(parts: ServiceParts, open: Lifetime['open']): Promise<Services> {
+  const { storage, pool, configured, config, log } = parts
+  const { dataDir, maxWaitSeconds, datasetsRoot: foldersRoot, maxDatasetMib } = config
+  const generation = await open(
+    startGenerationService({
+      storage,
+      pool,
+      log,
+      maxWaitMs: maxWaitSeconds * 1000,
+      retentionMs: config.retentionSeconds * 1000,
+    }),
+  )
+  const allowed = config.outboundAllow.flatMap((item) => parseAllowed(item) ?? [])
+  const webhooks = await open(startWebhookService({ storage, log, allowed }))
+  const datasets = await open(
+    startDatasetService({
+      storage,
+      log,
+      dataDir,
+      foldersRoot,
+      limits: { maxTotalBytes: maxDatasetMib * 2 ** 20 },
+      inUse: datasetInUse,
+    }),
+  )
+  const fineTuning = await open(
+    startFineTuningService({ storage, pool, datasets, log, configured, ...fineTuningOptions(config) }),
+  )
+  return { generation, datasets, fineTuning, webhooks }
+}
+
+export interface SharingParts {
+  readonly storage: Storage
+  readonly pool: Pool
+  readonly log: Logger
+  readonly configured: readonly [ModelFolder, ...ModelFolder[]]
+  /** What the pool was started with. */
+  readonly models: readonly ModelFolder[]
+}
+
+/** Tells the others of the pool, serves what they deploy and does what they ask for. @returns the pool to work with from then on */
+export async function worksWithOthers(
+  { storage, pool, log, configured, models }: SharingParts,
+  open: Lifetime['open'],
+): Promise<Pool> {
+  await open(announceDevices(storage.presence, pool, log))
+  const following = await open(followDeployments({ storage, pool, log, configured, serving: models }))
+  await open(serveTasks(storage, following.pool, log))
+  return following.pool
+}

@@ -1,0 +1,35 @@
+/** `atelier worker`: devices without the API. It listens only for probes and for Prometheus. */
+import type { Config } from '../config.ts'
+import { startPool } from '../engine/pool.ts'
+import { modelsToServe } from '../fine-tuning/deployments.ts'
+import { buildWorkerApp } from '../http/worker-app.ts'
+import { openStorage } from '../storage/storage.ts'
+import { deviceOptions, logDeviceEvent } from './devices.ts'
+import { untilSignalled } from './lifetime.ts'
+import { checkAddress } from './listen.ts'
+import { createLog } from './log.ts'
+import { findModels } from './model-folder.ts'
+import { requireServer, startServices, storageOptions, worksWithOthers } from './services.ts'
+
+/** Runs until a signal ends it. @throws when the database is out of reach, the model is not usable or the port is taken */
+export async function worker(config: Config): Promise<void> {
+  requireServer(config, 'worker')
+  const log = createLog(config)
+  await untilSignalled(async ({ open, signalled }) => {
+    await checkAddress(config)
+    const configured = await findModels(config.models)
+    const storage = await open(openStorage(storageOptions(config, 'worker', log)))
+    const models = await modelsToServe(storage, configured, log)
+    const started = await open(
+      startPool(deviceOptions(config, models), (event) => logDeviceEvent(log, event)),
+    )
+    const pool = await worksWithOthers({ storage, pool: started, log, configured, models }, open)
+    const { generation, fineTuning } = await startServices({ storage, pool, configured, config, log }, open)
+    const app = await open(buildWorkerApp({ generation, fineTuning, logger: log }))
+    const address = await app.listen({ host: config.host, port: config.port })
+    const names = models.map(({ name }) => `"${name}"`).join(', ')
+    console.log(`Atelier's worker makes pictures with ${names}, and tells of itself at ${address}`)
+    await signalled
+    log.info('shutting down')
+  })
+}
