@@ -20,7 +20,7 @@ test('many processes may start at once on an empty database: each migration is a
   )
   const opened = await Promise.all(opening)
   const applied = opened.flatMap(({ database }) => database.migrations.applied)
-  expect(applied).toContain('20260501000000_workers')
+  expect(applied).toContain('20260715000000_workers')
   expect(new Set(applied).size).toBe(applied.length)
   await Promise.all(opened.map((storage) => storage.close()))
 })
