@@ -196,13 +196,17 @@ const byFanIn: Initialise = (key, shape) => {
   return { mean: 0, deviation: sizeOf(shape.slice(1)) ** -0.5 }
 }
 
-/** T5 does not scale its attention; the queries' weights are smaller instead, as in transformers' `T5PreTrainedModel`. */
+/**
+ * As transformers' `T5PreTrainedModel` begins: T5 does not scale its attention, and the queries' weights are smaller instead; tokens
+ * are as large as what a layer adds to them, or nothing would be left of which they are.
+ */
 const t5Initialise =
   ({ width, headWidth }: T5Config): Initialise =>
-  (key, shape) =>
-    key.endsWith('.SelfAttention.q.weight')
-      ? { mean: 0, deviation: (width * headWidth) ** -0.5 }
-      : byFanIn(key, shape)
+  (key, shape) => {
+    if (key.endsWith('.SelfAttention.q.weight')) return { mean: 0, deviation: (width * headWidth) ** -0.5 }
+    if (key === 'shared.weight') return { mean: 0, deviation: 1 }
+    return byFanIn(key, shape)
+  }
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
 
