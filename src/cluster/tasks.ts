@@ -7,6 +7,7 @@ import type { Logger } from 'pino'
 import { EngineError, type ExportOrder, type ModelFolder, type ModelInfo, type Pool } from '../engine/pool.ts'
 import { Announcements } from '../storage/announcements.ts'
 import { notify, Prisma } from '../storage/database.ts'
+import { throughOutages } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
 
 type Shared = Pick<Storage, 'database' | 'presence'>
@@ -22,6 +23,8 @@ type Task =
   | { readonly kind: 'export'; readonly args: ExportOrder }
   | { readonly kind: 'deploy'; readonly args: ModelFolder }
   | { readonly kind: 'withdraw'; readonly args: { readonly name: string } }
+
+type HeldTask = Task & { readonly id: string; readonly heldBy: string }
 
 type Answer =
   | { readonly result: unknown }
@@ -53,7 +56,7 @@ export async function openRemotePool({
       })
       for (;;) {
         const announced = subscription.next()
-        const row = await rows.findUnique({ where: { id } })
+        const row = await throughOutages(() => rows.findUnique({ where: { id } }))
         if (!row) throw new EngineError('device_failed', 'the worker gave the task up')
         if (row.answer !== null) return read(row.answer as unknown as Answer)
         await announced
@@ -97,26 +100,31 @@ export async function serveTasks(
     while (!closing.signal.aborted) {
       const task = await take()
       if (!task) return
-      const { id } = task
+      const { id, heldBy } = task
       log.info({ task: id, kind: task.kind }, 'doing what an API process asks for')
       const answer = JSON.parse(JSON.stringify(await answerTo(task))) as Prisma.InputJsonObject
-      await prisma.$transaction(async (transaction) => {
-        await transaction.workerTask.updateMany({ where: { id }, data: { answer } })
-        await notify(transaction, answeredChannel, id)
-      })
+      const tell = () =>
+        prisma.$transaction(async (transaction) => {
+          // Another worker's answer is awaited when this one was declared gone meanwhile.
+          await transaction.workerTask.updateMany({ where: { id, heldBy }, data: { answer } })
+          await notify(transaction, answeredChannel, id)
+        })
+      await throughOutages(tell, closing.signal)
     }
   }
 
-  async function take(): Promise<(Task & { readonly id: string }) | undefined> {
+  /** This process does one at a time: what it holds when it comes here it does not know of, or could not tell the answer of. */
+  async function take(): Promise<HeldTask | undefined> {
     const [task] = await prisma.$transaction(async (transaction) => {
       const heldBy = await presence.require(transaction)
       await transaction.$executeRaw`
         DELETE FROM "WorkerTask" AS row WHERE ${presence.isGone(Prisma.sql`row."askedBy"`)}`
-      return transaction.$queryRaw<(Task & { readonly id: string })[]>`
+      return transaction.$queryRaw<HeldTask[]>`
         UPDATE "WorkerTask" SET "heldBy" = ${heldBy} WHERE "id" = (
-          SELECT "id" FROM "WorkerTask" AS row WHERE "answer" IS NULL AND ${presence.isGone(Prisma.sql`row."heldBy"`)}
+          SELECT "id" FROM "WorkerTask" AS row WHERE "answer" IS NULL
+            AND ("heldBy" = ${heldBy} OR ${presence.isGone(Prisma.sql`row."heldBy"`)})
           ORDER BY "createdAt" LIMIT 1 FOR UPDATE SKIP LOCKED)
-        RETURNING "id", "kind", "args"`
+        RETURNING "id", "heldBy", "kind", "args"`
     })
     return task
   }

@@ -2,7 +2,7 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { overallStep, type JobParameters } from './specification.ts'
-import type { NewCheckpoint } from './store.ts'
+import type { NewCheckpoint } from './told.ts'
 
 const checkpoints = 'checkpoints'
 

@@ -11,7 +11,8 @@ import type { EnergyMeter } from './energy.ts'
 import { info, type NewEvent } from './events.ts'
 import { checkpointIdOf, sampleIdOf, type FineTuningJob, type FinishedStage } from './job.ts'
 import { overallStep } from './specification.ts'
-import type { FineTuningStore, NewSample, Told } from './store.ts'
+import type { FineTuningRuns } from './runs.ts'
+import type { NewSample, Told } from './told.ts'
 import { TrainedTime } from './trained-time.ts'
 
 const betweenWritesMs = 500
@@ -23,7 +24,7 @@ export interface ProgressOptions {
   readonly folder: string
   /** Those that were written down before. */
   readonly checkpoints: readonly string[]
-  readonly store: FineTuningStore
+  readonly runs: FineTuningRuns
   readonly pool: Pick<TrainingPool & ServingPool, 'devices'>
   readonly meter: EnergyMeter
   readonly log: Logger
@@ -171,9 +172,9 @@ export class RunProgress {
   }
 
   async #write(): Promise<void> {
-    const { job, store, log, onLost } = this.#options
+    const { job, runs, log, onLost } = this.#options
     try {
-      if ((await store.write(job, await this.#take())) === 'lost') onLost()
+      if ((await runs.write(job, await this.#take())) === 'lost') onLost()
     } catch (error) {
       log.error({ err: error, job: job.id }, 'cannot write the progress of a job; it is left out')
     }

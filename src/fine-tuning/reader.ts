@@ -7,7 +7,7 @@ import { toJob, type FineTuningJob } from './job.ts'
 import type { MeasuredStage } from './plan.ts'
 import { overallStep, placeOf, type JobParameters } from './specification.ts'
 import { fineTuningStates, type FineTuningState } from './states.ts'
-import type { NewCheckpoint, NewSample } from './store.ts'
+import type { NewCheckpoint, NewSample } from './told.ts'
 
 export interface PageOptions {
   /** Id of the last one of the page before. */

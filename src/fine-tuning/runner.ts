@@ -13,11 +13,13 @@ import type { EnergyMeter } from './energy.ts'
 import { toTrainingJob, type Failure, type FineTuningJob, type JobFolders } from './job.ts'
 import { checkpointSaved, RunProgress } from './progress.ts'
 import type { FineTuningReader } from './reader.ts'
-import { jobChannel, nothingTold, type FineTuningStore } from './store.ts'
+import { jobChannel } from './rows.ts'
+import type { FineTuningRuns } from './runs.ts'
+import { nothingTold } from './told.ts'
 
 export interface RunnerOptions {
   readonly storage: Storage
-  readonly store: FineTuningStore
+  readonly runs: FineTuningRuns
   readonly reader: FineTuningReader
   readonly pool: Pick<Pool, 'train' | 'devices'>
   readonly meter: EnergyMeter
@@ -38,7 +40,7 @@ const lookAgainMs = { alone: 15_000, shared: 2_000 }
 const stopWithinMs = 10_000
 
 export async function startRunner(options: RunnerOptions): Promise<Runner> {
-  const { storage, store, reader, pool, log, foldersOf, maxMicroStepMs, meter, onSteps } = options
+  const { storage, runs, reader, pool, log, foldersOf, maxMicroStepMs, meter, onSteps } = options
   const stop = new AbortController()
   let running: Promise<void> | undefined
   let claimAgain = false
@@ -59,19 +61,16 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
   async function runAll(): Promise<void> {
     while (claimAgain && !stop.signal.aborted) {
       claimAgain = false
-      const job = await store.claim()
+      const job = await runs.claim()
       if (!job) continue
       claimAgain = true
       try {
         await run(job)
       } catch (error) {
         log.error({ err: error, job: job.id }, 'cannot write the outcome of a job')
-        if (isOutage(error)) continue // it is taken back when this process has ended
-        await store.fail(job, cannotStore, nothingTold).catch((error: unknown) => {
-          log.error(
-            { err: error, job: job.id },
-            'cannot write that either; it is taken up when this process has ended',
-          )
+        if (isOutage(error)) continue // it waits again at the next claim
+        await runs.fail(job, cannotStore, nothingTold).catch((error: unknown) => {
+          log.error({ err: error, job: job.id }, 'cannot write that either; it waits again')
         })
       }
     }
@@ -97,7 +96,7 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
       job,
       folder: folders.folder,
       checkpoints,
-      store,
+      runs,
       pool,
       meter,
       log,
@@ -119,19 +118,19 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
       const told = await progress.end()
       switch (outcome.kind) {
         case 'succeeded':
-          await write(() => store.succeed(job, told))
+          await write(() => runs.succeed(job, told))
           break
         case 'paused':
-          await write(() => store.stopped(job, told))
+          await write(() => runs.stopped(job, told))
           break
         case 'cancelled':
           break // the row says so already, or is gone
         case 'failed':
           // Devices that close under a stopping server end a job in their own words.
-          if (stop.signal.aborted) await write(() => store.stopped(job, told))
+          if (stop.signal.aborted) await write(() => runs.stopped(job, told))
           else {
             log.error({ err: outcome.error, job: job.id }, 'a job failed')
-            await write(() => store.fail(job, describeFailure(outcome.error), told))
+            await write(() => runs.fail(job, describeFailure(outcome.error), told))
           }
       }
     } finally {
@@ -149,7 +148,7 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
       unknown.map((each) => describeCheckpoint(folder, each, job.parameters)),
     )
     const events = checkpoints.map(({ step }) => checkpointSaved(job.id, step))
-    await store.write(job, { ...nothingTold, checkpoints, kept, events })
+    await runs.write(job, { ...nothingTold, checkpoints, kept, events })
     return kept
   }
 

@@ -39,11 +39,13 @@ import {
   type SampleRecord,
   type StepMetrics,
 } from './reader.ts'
+import { jobChannel } from './rows.ts'
 import { startRunner } from './runner.ts'
+import { FineTuningRuns, type Recovery } from './runs.ts'
 import { checkSource } from './sources.ts'
 import { completeJob, type JobParameters, type JobSpecification } from './specification.ts'
 import type { FineTuningState } from './states.ts'
-import { FineTuningStore, jobChannel, type Recovery } from './store.ts'
+import { FineTuningStore } from './store.ts'
 import { TrainingTotals } from './totals.ts'
 import { findFault, validate } from './validation.ts'
 
@@ -148,6 +150,7 @@ export interface FineTuningServiceOptions {
 export async function startFineTuningService(options: FineTuningServiceOptions): Promise<FineTuningService> {
   const { storage, pool, datasets, log, dataDir, rates, gpus, sources, maxMicroStepMs } = options
   const store = new FineTuningStore(storage)
+  const runs = new FineTuningRuns(storage)
   const reader = new FineTuningReader(storage)
   const deployments = new Deployments(options)
   const adapters = new Adapters(pool)
@@ -159,11 +162,12 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
   })
 
   const { database, presence } = storage
+  const validations = new Map<string, Promise<void>>()
   const takeUp = async ({ failed, validating }: Recovery): Promise<void> => {
     if (failed.length > 0) log.error({ failed }, 'gave up jobs under which the server died again and again')
-    for (const id of validating) beginValidation(await reader.get(everyProject, id))
+    for (const id of validating) if (!validations.has(id)) beginValidation(await reader.get(everyProject, id))
   }
-  const recovery = await (database.isShared ? store.takeBack() : store.recover())
+  const recovery = await (database.isShared ? runs.takeBack() : runs.recover())
   // Where others are at work, what no row knows may be what they are about to tell of.
   if (!database.isShared) {
     await deployments.sweep()
@@ -180,7 +184,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     'train' in pool
       ? await startRunner({
           storage,
-          store,
+          runs,
           reader,
           pool,
           meter: await openEnergyMeter(rates, gpus),
@@ -191,14 +195,14 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
         })
       : undefined
 
-  const validations = new Set<Promise<void>>()
   function beginValidation(job: FineTuningJob): void {
+    if (validations.has(job.id)) return
     const validation = validateJob(job)
       .catch((error: unknown) =>
-        log.error({ err: error, job: job.id }, 'cannot write whether a job is valid'),
+        log.error({ err: error, job: job.id }, 'cannot write whether a job is valid; will try again'),
       )
-      .finally(() => validations.delete(validation))
-    validations.add(validation)
+      .finally(() => validations.delete(job.id))
+    validations.set(job.id, validation)
   }
 
   async function validateJob(job: FineTuningJob): Promise<void> {
@@ -219,7 +223,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
   await takeUp(recovery)
   let takingBack: Promise<void> | undefined
   const stopTakingBack = presence.onOthersGone(() => {
-    takingBack ??= store
+    takingBack ??= runs
       .takeBack()
       .then(takeUp)
       .catch((error: unknown) =>
@@ -380,7 +384,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
       stopTakingBack()
       await takingBack
       await runner?.close()
-      await Promise.all(validations)
+      await Promise.all(validations.values())
       await stopListening()
     },
   }

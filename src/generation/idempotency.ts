@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Project } from '../access/project.ts'
 import { Prisma, type Transaction } from '../storage/database.ts'
+import { throughOutages } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { GenerationError } from './errors.ts'
 
@@ -131,15 +132,20 @@ export class IdempotentCalls {
     const { presence } = this.#storage
     const heldBy = await this.#prisma.$transaction(async (transaction) => {
       const id = await presence.require(transaction)
+      // One that this process holds and is not at was claimed by a call whose outcome the database did not tell.
+      const forgotten = { project, key, heldBy: id, answer: { equals: Prisma.DbNull } }
+      await transaction.idempotencyKey.deleteMany({ where: forgotten })
       return (await claimKey(transaction, fingerprint, { heldBy: id })) ? id : undefined
     })
     if (heldBy === undefined) return undefined
     try {
       const answer = await work()
-      await this.#prisma.idempotencyKey.updateMany({
-        where: { project, key, heldBy },
-        data: { answer: wrap(answer), heldBy: null },
-      })
+      await throughOutages(() =>
+        this.#prisma.idempotencyKey.updateMany({
+          where: { project, key, heldBy },
+          data: { answer: wrap(answer), heldBy: null },
+        }),
+      )
       return { answer }
     } catch (error) {
       await this.#prisma.idempotencyKey.deleteMany({

@@ -10,7 +10,7 @@ import type { ImageProgress, Picture } from '../engine/pool.ts'
 import type { BlobStore } from '../storage/blobs.ts'
 import type { EventDetails } from './events.ts'
 import { encodePreview } from './images.ts'
-import type { ClaimedGeneration, GenerationStore, Unwritten } from './store.ts'
+import type { ClaimedGeneration, GenerationLeases, Unwritten } from './leases.ts'
 import { blobOwner } from './sweep.ts'
 
 const betweenWritesMs = 200
@@ -27,7 +27,7 @@ interface InHand {
 }
 
 export interface ProgressOptions {
-  readonly store: GenerationStore
+  readonly leases: GenerationLeases
   readonly blobs: BlobStore
   readonly log: Logger
   /** The row is not that attempt's any more. */
@@ -183,7 +183,7 @@ export class ProgressLog {
   }
 
   async #write(): Promise<void> {
-    const { store, log, onLost } = this.#options
+    const { leases, log, onLost } = this.#options
     const entries = [...this.#inHand.values()].filter(
       ({ isEnding, unwritten }) => !isEnding && unwritten.length > 0,
     )
@@ -197,7 +197,7 @@ export class ProgressLog {
     })
     this.#writing = true
     try {
-      const lost = await store.writeProgress(told)
+      const lost = await leases.writeProgress(told)
       for (const { id, events } of told) {
         if (!lost.has(id)) continue
         onLost(id)

@@ -30,10 +30,13 @@ import {
   type SettledGeneration,
 } from './generation.ts'
 import { IdempotentCalls, type IdempotentCall } from './idempotency.ts'
+import { GenerationLeases } from './leases.ts'
 import type { GenerationParameters } from './parameters.ts'
 import { GenerationReader, type GenerationPage, type ListOptions } from './reader.ts'
 import { eraseExpired } from './retention.ts'
-import { GenerationStore, settledChannel, type Recovery } from './store.ts'
+import { GenerationRecovery, type Recovery } from './recovery.ts'
+import { settledChannel } from './settling.ts'
+import { GenerationStore } from './store.ts'
 import { discardBlobs, sweepBlobs, type SweepOptions } from './sweep.ts'
 import { Totals, type TotalsSinceStart } from './totals.ts'
 import { admit, defaultWindow, rowTokensOf, type Window } from './turns.ts'
@@ -169,6 +172,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
   const { everyMs: sweepMs = sweepEveryMs, safetyAgeMs = sweepSafetyAgeMs } = options.sweep ?? {}
   const window = { ...defaultWindow, ...options.window }
   const store = new GenerationStore(storage)
+  const recovery = new GenerationRecovery(storage)
   const reader = new GenerationReader(storage)
   const eventLog = new EventLog(storage)
   const calls = new IdempotentCalls(storage)
@@ -181,10 +185,10 @@ export async function startGenerationService(options: GenerationServiceOptions):
     if (failed.length > 0)
       log.error({ failed }, 'gave up generations under which the server died again and again')
   }
-  await takeUp(() => (database.isShared ? store.takeBack() : store.recover()))
+  await takeUp(() => (database.isShared ? recovery.takeBack() : recovery.recover()))
   let takingBack: Promise<void> | undefined
   const stopTakingBack = presence.onOthersGone(() => {
-    takingBack ??= takeUp(() => store.takeBack())
+    takingBack ??= takeUp(() => recovery.takeBack())
       .catch((error: unknown) => log.warn({ err: error }, 'cannot look for what others left; will try again'))
       .finally(() => (takingBack = undefined))
   })
@@ -208,7 +212,16 @@ export async function startGenerationService(options: GenerationServiceOptions):
   const onSettled = (settled: Settled) => totals.add(settled)
   const worker =
     'generate' in pool
-      ? await startWorker({ storage, store, pool, log, window, devices, onSettled })
+      ? await startWorker({
+          storage,
+          leases: new GenerationLeases(storage),
+          recovery,
+          pool,
+          log,
+          window,
+          devices,
+          onSettled,
+        })
       : undefined
   /** @returns how many blobs nobody needed any more */
   const upkeep = async (): Promise<number> => {

@@ -8,7 +8,7 @@
 import type { Logger } from 'pino'
 import type { BlobStore, StoredBlob } from '../storage/blobs.ts'
 import type { Storage } from '../storage/storage.ts'
-import type { Attempt } from './store.ts'
+import type { Attempt } from './leases.ts'
 
 export interface SweepOptions {
   readonly log: Logger

@@ -17,19 +17,16 @@ import { Enlarger } from './enlarger.ts'
 import type { Failure } from './generation.ts'
 import { encodeImage, fileExtension, parametersOfPicture } from './images.ts'
 import { ProgressLog } from './progress.ts'
-import {
-  settledChannel,
-  type ClaimedGeneration,
-  type GenerationStore,
-  type NewImage,
-  type Outcome,
-} from './store.ts'
+import type { ClaimedGeneration, GenerationLeases, NewImage, Outcome } from './leases.ts'
+import type { GenerationRecovery } from './recovery.ts'
+import { settledChannel } from './settling.ts'
 import { blobOwner } from './sweep.ts'
 import type { Window } from './turns.ts'
 
 export interface WorkerOptions {
   readonly storage: Storage
-  readonly store: GenerationStore
+  readonly leases: GenerationLeases
+  readonly recovery: GenerationRecovery
   readonly pool: ServingPool
   readonly log: Logger
   readonly window: Window
@@ -49,7 +46,7 @@ export interface Worker {
   close(): Promise<void>
 }
 
-/** Notifications wake the worker; this finds what none told of, such as after a failed claim. */
+/** Notifications wake the worker; this finds what none told of, such as after a failed claim, and what one claimed whose end was not told. */
 const lookAgainMs = { alone: 15_000, shared: 2_000 }
 /** How long a worker that stops waits for a database that is away. What it cannot tell then is taken back by others. */
 const stopWithinMs = 10_000
@@ -67,16 +64,17 @@ interface InHand {
 }
 
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { storage, store, pool, log, window, devices, onSettled } = options
+  const { storage, leases, recovery, pool, log, window, devices, onSettled } = options
   const inHand = new Map<string, InHand>()
   const lose = (id: string) => inHand.get(id)?.abort.abort(new Lost())
-  const progress = new ProgressLog({ store, blobs: storage.blobs, log, onLost: lose })
+  const progress = new ProgressLog({ leases, blobs: storage.blobs, log, onLost: lose })
   const enlarger = new Enlarger()
   const stop = new AbortController()
   /** Aborted when a stopping worker waits for the database no longer. */
   const giveUp = new AbortController()
   let claiming: Promise<void> | undefined
   let claimAgain = false
+  let lookForForgotten = false
 
   function wake(): void {
     claimAgain = true
@@ -93,9 +91,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   async function claimAll(): Promise<void> {
     while (claimAgain && !stop.signal.aborted) {
       claimAgain = false
+      if (lookForForgotten) await takeBackForgotten()
       const held = [...inHand.values()].map(({ generation }) => generation)
       if (held.some(({ isSuspect }) => isSuspect)) return
-      const claimed = await store.claim(
+      const claimed = await leases.claim(
         {
           expectedMs: held.reduce((sum, { expectedMs }) => sum + expectedMs, 0),
           count: held.reduce((sum, { parameters }) => sum + parameters.count, 0),
@@ -104,6 +103,14 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       )
       for (const generation of claimed) take(generation)
     }
+  }
+
+  /** No claim is under way meanwhile, so what is not in hand is in nobody's. */
+  async function takeBackForgotten(): Promise<void> {
+    lookForForgotten = false
+    const { waiting, failed } = await recovery.takeBackForgotten([...inHand.keys()])
+    if (waiting + failed.length > 0)
+      log.warn({ waiting, failed }, 'gave back generations that were claimed and not in hand')
   }
 
   function take(generation: ClaimedGeneration): void {
@@ -134,11 +141,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       // One that could not be handed back is taken back all the same.
       if (stop.signal.aborted || isOutage(error)) return
       const unwritten = { startedAt: undefined, events: [] }
-      await store.fail(generation, cannotStore, unwritten).catch((error: unknown) => {
-        log.error(
-          { err: error, generation: generation.id },
-          'cannot write that either; it is taken up when this process has ended',
-        )
+      await leases.fail(generation, cannotStore, unwritten).catch((error: unknown) => {
+        log.error({ err: error, generation: generation.id }, 'cannot write that either; it waits again')
       })
     }
   }
@@ -152,21 +156,21 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       case 'made': {
         const { images } = pictures
         const startedAt = unwritten.startedAt ?? new Date()
-        const succeed = () => store.succeed(generation, images, { ...unwritten, startedAt })
+        const succeed = () => leases.succeed(generation, images, { ...unwritten, startedAt })
         if ((await write(succeed)) === 'written') return onSettled({ state: 'succeeded', images })
         break
       }
       case 'lost':
         break
       case 'stopped': {
-        const handBack = () => store.handBack(generation, unwritten)
+        const handBack = () => leases.handBack(generation, unwritten)
         if ((await write(handBack)) === 'written') return drop(pictures.images)
         break
       }
       case 'failed': {
         const { cause, failure } = pictures
         log.error({ err: cause, generation: generation.id, code: failure.code }, 'a generation failed')
-        if ((await write(() => store.fail(generation, failure, unwritten))) === 'written') {
+        if ((await write(() => leases.fail(generation, failure, unwritten))) === 'written') {
           onSettled({ state: 'failed' })
           return drop(pictures.images)
         }
@@ -258,7 +262,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   /** Nobody may have told that one was cancelled, or taken back. */
   async function lookAfterHeld(): Promise<void> {
     const attempts = [...inHand.values()].map(({ generation }) => generation)
-    const held = await store.stillHeld(attempts)
+    const held = await leases.stillHeld(attempts)
     for (const { id, attempt } of attempts) {
       const now = inHand.get(id)
       if (now?.generation.attempt === attempt && !held.has(id)) lose(id)
@@ -279,7 +283,13 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     log.error({ held: inHand.size }, 'not heard of for too long: what was in hand is given to others')
     for (const id of inHand.keys()) lose(id)
   })
-  const lookAgain = setInterval(wake, database.isShared ? lookAgainMs.shared : lookAgainMs.alone)
+  const lookAgain = setInterval(
+    () => {
+      lookForForgotten = true
+      wake()
+    },
+    database.isShared ? lookAgainMs.shared : lookAgainMs.alone,
+  )
   lookAgain.unref()
   wake()
 

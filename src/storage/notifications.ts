@@ -12,7 +12,8 @@ interface Listener {
 
 /** A broken line is noticed by a question that is not answered. */
 const askEveryMs = 5_000
-const answerWithinMs = 5_000
+/** Whoever opens the connection holds it to this: one that is made and then cut off answers to nothing. */
+export const answerWithinMs = 5_000
 const [firstRetryMs, longestRetryMs] = [100, 2_000]
 
 export class Notifications {

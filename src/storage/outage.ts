@@ -1,6 +1,7 @@
 /** The database server may be away for a while, as when it is restarted: what says so, and how to wait until it is back. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Prisma } from './client/client.ts'
+import { StorageError } from './errors.ts'
 
 /** Prisma's codes: not reachable, timed out, hung up, no connection free, transaction lost or not begun. */
 const prismaCodes = new Set(['P1001', 'P1002', 'P1008', 'P1017', 'P2024', 'P2028', 'P2037'])
@@ -11,9 +12,13 @@ const socketCodes = /^E(?:CONNREFUSED|CONNRESET|PIPE|TIMEDOUT|HOSTUNREACH|NETUNR
 const driverWords =
   /connection terminated|not queryable|timeout exceeded when trying to connect|server does not answer|closed the connection|connection (?:was )?closed|Can't reach database|client was closed/i
 
-/** Whether a call failed because the database could not be reached, or hung up; then nothing is known of its transaction. */
+/**
+ * Whether a call failed because the database could not be reached, or hung up; then nothing is known of its transaction. Also that this
+ * process was not heard of meanwhile.
+ */
 export function isOutage(error: unknown): boolean {
   if (!(error instanceof Error)) return false
+  if (error instanceof StorageError && error.code === 'declared_gone') return true
   if (error instanceof Prisma.PrismaClientKnownRequestError && prismaCodes.has(error.code)) return true
   const { code } = error as { code?: unknown }
   if (typeof code === 'string' && (sqlStates.test(code) || socketCodes.test(code))) return true

@@ -84,12 +84,13 @@ export class Presence {
     return () => this.#onOthersGone.delete(takeUp)
   }
 
-  /** Tells the others what this process serves. */
+  /** Tells the others what this process serves. @throws {StorageError} `declared_gone` */
   async publish(serves: Prisma.InputJsonValue): Promise<void> {
     this.#serves = serves
     await this.#database.prisma.$transaction(async (transaction) => {
-      await transaction.process.updateMany({ where: { id: this.#id }, data: { serves } })
-      await notify(transaction, processChannel, this.#id)
+      const id = await this.require(transaction)
+      await transaction.process.update({ where: { id }, data: { serves } })
+      await notify(transaction, processChannel, id)
     })
   }
 
@@ -120,13 +121,9 @@ export class Presence {
     return this.#database.prisma.process.count({ where: { goneAt: null, kind: { not: 'api' } } })
   }
 
-  /** The processes that take from the queues; where there is none, those that did in the last day. */
+  /** The processes that take from the queues; where there is none, the last one that did. */
   async workers(): Promise<WorkerRecord[]> {
-    const rows = await this.#database.prisma.process.findMany({
-      where: { kind: { not: 'api' }, serves: { not: Prisma.DbNull } },
-      orderBy: { startedAt: 'desc' },
-      take: mostWorkers,
-    })
+    const rows = await this.#database.prisma.process.findMany({ ...thoseThatServe, take: mostWorkers })
     const told = rows.map(({ host, serves, goneAt }) => ({ host, serves, isGone: goneAt !== null }))
     const there = told.filter(({ isGone }) => !isGone)
     return there.length > 0 ? there : told.slice(0, 1)
@@ -151,8 +148,9 @@ export class Presence {
       if (!this.#database.isShared)
         await transaction.process.updateMany({ where: { goneAt: null }, data: { goneAt: new Date() } })
       await transaction.process.create({ data: { ...data, ...(this.#serves && { serves: this.#serves }) } })
+      const last = await transaction.process.findFirst({ ...thoseThatServe, select: { id: true } })
       await transaction.process.deleteMany({
-        where: { goneAt: { lt: new Date(Date.now() - rememberGoneMs) } },
+        where: { goneAt: { lt: new Date(Date.now() - rememberGoneMs) }, id: { not: last?.id ?? '' } },
       })
       await notify(transaction, processChannel, this.#id)
     })
@@ -190,7 +188,7 @@ export class Presence {
 
   async #look(): Promise<void> {
     const isHeard = performance.now() - this.#heardAtMs < steadyMs
-    if (isHeard && this.#heardAtMs - this.#heardSinceMs >= leaseMs) await this.#declareGone()
+    if (isHeard && performance.now() - this.#heardSinceMs >= leaseMs) await this.#declareGone()
     for (const takeUp of this.#onOthersGone) takeUp()
   }
 
@@ -206,5 +204,11 @@ export class Presence {
       SELECT pg_notify(${processChannel}, "id") FROM gone`
   }
 }
+
+/** The newest first. */
+const thoseThatServe = {
+  where: { kind: { not: 'api' }, serves: { not: Prisma.DbNull } },
+  orderBy: { startedAt: 'desc' },
+} as const
 
 const newId = (kind: ProcessKind): string => `${kind}_${randomUUID()}`

@@ -9,7 +9,7 @@ import { PrismaClient } from './client/client.ts'
 import { quotingNoValues, type Database } from './database.ts'
 import { StorageError } from './errors.ts'
 import { migrate, type MigrationReport } from './migrations.ts'
-import { Notifications } from './notifications.ts'
+import { answerWithinMs, Notifications } from './notifications.ts'
 
 const oldestVersion = 15
 const maxConnections = 10
@@ -45,7 +45,10 @@ export async function openServerDatabase({ url, onError }: ServerOptions): Promi
     stream: socketThatNoticesSilence,
   })
   pool.on('error', onError)
-  const notifications = await Notifications.open(() => new pg.Client(connectionTo(url)), onError)
+  const notifications = await Notifications.open(
+    () => new pg.Client({ ...connectionTo(url), query_timeout: answerWithinMs }),
+    onError,
+  )
   const prisma = quotingNoValues(
     new PrismaClient({
       adapter: new PrismaPg(pool, { onConnectionError: onError }),

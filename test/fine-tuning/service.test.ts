@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, inject, onTestFinished, test, vi } from '
 import { keyless } from '../../src/access/caller.ts'
 import { EngineError } from '../../src/engine/pool.ts'
 import { modelsToServe } from '../../src/fine-tuning/deployments.ts'
-import { maxCrashes } from '../../src/fine-tuning/store.ts'
+import { maxCrashes } from '../../src/fine-tuning/runs.ts'
 import { configured, log, smallStage, useFineTuning } from './fixture.ts'
 import { practicePool, stepMs, trainingFailed, type PracticePool } from './practice-pool.ts'
 

@@ -4,7 +4,7 @@ import sharp from 'sharp'
 import { describe, expect, test } from 'vitest'
 import { EngineError } from '../../src/engine/protocol.ts'
 import type { EventDetails, GenerationEvent } from '../../src/generation/events.ts'
-import { GenerationStore } from '../../src/generation/store.ts'
+import { GenerationLeases } from '../../src/generation/leases.ts'
 import { gate, types, useService } from './fixture.ts'
 
 const fixture = useService()
@@ -214,12 +214,12 @@ test(
           const listening = listeners.map((drops) => listenThrough(id, drops))
           // As the worker writes them, as fast as the database takes them.
           await expect.poll(() => fixture.pool.requests.length).toBe(1)
-          const store = new GenerationStore(fixture.storage)
+          const leases = new GenerationLeases(fixture.storage)
           for (const [step, length] of bursts.entries()) {
             const events = Array.from({ length }, (_, image): EventDetails => {
               return { type: 'step', image, step, steps: 100, etaSeconds: 1, batchRows: 2 }
             })
-            expect(await store.writeProgress([{ id, attempt: 1, startedAt: new Date(), events }])).toEqual(
+            expect(await leases.writeProgress([{ id, attempt: 1, startedAt: new Date(), events }])).toEqual(
               new Set(),
             )
           }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { SettledGeneration } from '../../src/generation/generation.ts'
-import { maxCrashes } from '../../src/generation/store.ts'
+import { maxCrashes } from '../../src/generation/recovery.ts'
 import { gate, types, useService } from './fixture.ts'
 
 const fixture = useService()

@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vite
 import { EngineError } from '../../src/engine/protocol.ts'
 import type { SettledGeneration } from '../../src/generation/generation.ts'
 import { startGenerationService, type GenerationService } from '../../src/generation/service.ts'
-import { GenerationStore } from '../../src/generation/store.ts'
+import { GenerationLeases } from '../../src/generation/leases.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { owned, type With } from '../access/owned.ts'
 import { storagePlace } from '../postgres/database.ts'
@@ -416,7 +416,7 @@ describe('a stop', () => {
     const id = await create({ steps: 100_000 })
     await expect.poll(() => service.count()).toEqual({ queued: 0, running: 1 })
     const handBack = vi
-      .spyOn(GenerationStore.prototype, 'handBack')
+      .spyOn(GenerationLeases.prototype, 'handBack')
       .mockRejectedValueOnce(new Error('the disk is gone'))
     await service.close()
     expect(handBack).toHaveBeenCalledOnce()

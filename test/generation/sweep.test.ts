@@ -5,7 +5,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { keyless } from '../../src/access/caller.ts'
 import { defaultProject } from '../../src/access/project.ts'
 import { eraseExpired } from '../../src/generation/retention.ts'
-import { GenerationStore, type ClaimedGeneration, type NewImage } from '../../src/generation/store.ts'
+import { GenerationLeases, type ClaimedGeneration, type NewImage } from '../../src/generation/leases.ts'
+import { GenerationRecovery } from '../../src/generation/recovery.ts'
+import { GenerationStore } from '../../src/generation/store.ts'
 import { blobOwner, discardBlobs, sweepBlobs } from '../../src/generation/sweep.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { takeTurn } from '../../src/storage/upkeep.ts'
@@ -16,6 +18,8 @@ const log = pino({ level: 'silent' })
 const everything = { log, safetyAgeMs: -1000 } // the clock of files is not quite that of the process
 let storage: Storage
 let store: GenerationStore
+let leases: GenerationLeases
+let recovery: GenerationRecovery
 
 beforeAll(async () => {
   const onError = (error: Error) => {
@@ -25,6 +29,8 @@ beforeAll(async () => {
   // Of no age at all, what is unfinished would be what is being written.
   storage = { ...opened, blobs: withBlobs(opened, { removeUnfinished: () => Promise.resolve() }) }
   store = new GenerationStore(storage)
+  leases = new GenerationLeases(storage)
+  recovery = new GenerationRecovery(storage)
 })
 afterAll(() => storage.close())
 beforeEach(async () => {
@@ -70,7 +76,7 @@ async function create(): Promise<string> {
   return (await store.create(request, () => undefined)).generation.id
 }
 
-const claim = () => store.claim({ expectedMs: 0, count: 0 }, { workMs: Infinity, images: 2 })
+const claim = () => leases.claim({ expectedMs: 0, count: 0 }, { workMs: Infinity, images: 2 })
 
 const image = (blobKey: string, index = 0): NewImage => ({
   index,
@@ -121,26 +127,26 @@ const acts = {
     const blobKey = await storage.blobs.put(Buffer.from('p'), kind)
     const size = { width: 8, height: 8, sizeBytes: 1, format: 'webp' } as const
     const event = { type: 'preview', image: 0, step: 1, steps: 2, blobKey, ...size } as const
-    await store.writeProgress([{ ...entry.generation, startedAt: new Date(), events: [event] }])
+    await leases.writeProgress([{ ...entry.generation, startedAt: new Date(), events: [event] }])
   },
   succeed: async ({ take }) => {
     const entry = take()
     const [first, ...rest] = entry?.blobs ?? []
     if (!entry || first === undefined) return
     const images = [image(first), ...rest.map((key, i) => image(key, i + 1))] as const
-    await store.succeed(entry.generation, images, { startedAt: new Date(), events: [] })
+    await leases.succeed(entry.generation, images, { startedAt: new Date(), events: [] })
   },
   fail: async ({ take }) => {
     const entry = take()
     const failure = { code: 'generation_failed', message: 'no' } as const
-    if (entry) await store.fail(entry.generation, failure, { startedAt: undefined, events: [] })
+    if (entry) await leases.fail(entry.generation, failure, { startedAt: undefined, events: [] })
   },
   handBack: async ({ take }) => {
     const entry = take()
-    if (entry) await store.handBack(entry.generation, { startedAt: undefined, events: [] })
+    if (entry) await leases.handBack(entry.generation, { startedAt: undefined, events: [] })
   },
   /** It goes on, as one that was cut off from the database does, while its rows are given to others. */
-  presumeDead: async () => void (await store.recover()),
+  presumeDead: async () => void (await recovery.recover()),
   die: async ({ held }) => void held.splice(0),
   cancel: async ({ pick }) => {
     const entry = pick()
@@ -190,7 +196,7 @@ describe('under any interleaving', () => {
           expect((await toldOf()).filter((key) => !there.has(key))).toEqual([])
         }
         // Everybody dies, and what they had in hand is given up.
-        await store.recover()
+        await recovery.recover()
         for (const { id } of await storage.database.prisma.generation.findMany())
           await store.cancel(defaultProject, id)
         swept += await sweepBlobs(storage, everything)
@@ -209,7 +215,7 @@ test('what an attempt has made is kept while it may still tell of it, and not af
   const early = await storage.blobs.put(Buffer.from('1'), { extension: 'png', owner: blobOwner(first) })
   expect(await sweepBlobs(storage, everything)).toBe(0)
 
-  await store.recover()
+  await recovery.recover()
   expect(await sweepBlobs(storage, everything)).toBe(0) // it waits, and nobody has claimed it since
   const [second] = await claim()
   if (!second) throw new Error('nothing was claimed again')
@@ -217,8 +223,8 @@ test('what an attempt has made is kept while it may still tell of it, and not af
   expect(await sweepBlobs(storage, everything)).toBe(1)
   expect(await stored()).toEqual([late])
   const unwritten = { startedAt: new Date(), events: [] }
-  expect(await store.succeed(first, [image(early)], unwritten)).toBe('lost')
-  expect(await store.succeed(second, [image(late)], unwritten)).toBe('written')
+  expect(await leases.succeed(first, [image(early)], unwritten)).toBe('lost')
+  expect(await leases.succeed(second, [image(late)], unwritten)).toBe('written')
   expect(await sweepBlobs(storage, everything)).toBe(0)
   await store.delete(defaultProject, id)
   expect(await sweepBlobs(storage, everything)).toBe(1)
@@ -248,7 +254,7 @@ describe('retention', () => {
     const [claimed] = await claim()
     if (!claimed) throw new Error('nothing was claimed')
     const blobKey = await storage.blobs.put(Buffer.from('x'), { extension: 'png', owner: blobOwner(claimed) })
-    await store.succeed(claimed, [image(blobKey)], { startedAt: new Date(), events: [] })
+    await leases.succeed(claimed, [image(blobKey)], { startedAt: new Date(), events: [] })
     const finishedAt = new Date(Date.now() - ms)
     await storage.database.prisma.generation.update({ where: { id }, data: { finishedAt } })
     return id

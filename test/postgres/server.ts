@@ -1,7 +1,7 @@
 /** A real PostgreSQL server on loopback, small and without promises to the disk, that goes when its starter does. */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chownSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,6 +15,9 @@ export interface PostgresServer {
   createDatabase(): Promise<string>
   /** Ends it at once, as a crash does. */
   kill(): Promise<void>
+  /** Stops all of its processes where they are, until `resume`. */
+  pause(): void
+  resume(): void
   /** Starts it again after `kill`, with all that it had. */
   start(): Promise<void>
   stop(): Promise<void>
@@ -60,10 +63,11 @@ export async function startPostgres(): Promise<PostgresServer> {
       return urlOf(port, name)
     },
     async kill() {
-      const [pid] = readFileSync(join(folder, 'data', 'postmaster.pid'), 'utf8').split('\n')
-      process.kill(Number(pid), 'SIGKILL')
+      signalAll(folder, 'SIGKILL')
       await stop()
     },
+    pause: () => signalAll(folder, 'SIGSTOP'),
+    resume: () => signalAll(folder, 'SIGCONT'),
     async start() {
       running = await run(binaries, folder, port)
     },
@@ -73,6 +77,24 @@ export async function startPostgres(): Promise<PostgresServer> {
       binaries.remove()
     },
   }
+}
+
+/** The first of them makes the others: when it is stopped there come no more. */
+function signalAll(folder: string, signal: NodeJS.Signals): void {
+  const [first] = readFileSync(join(folder, 'data', 'postmaster.pid'), 'utf8').split('\n')
+  for (const pid of [Number(first), ...childrenOf(Number(first))]) {
+    try {
+      process.kill(pid, signal)
+    } catch {
+      // It has ended since.
+    }
+  }
+}
+
+/** Where the system tells; elsewhere they end by themselves when the first of them has. */
+function childrenOf(pid: number): number[] {
+  const list = `/proc/${pid}/task/${pid}/children`
+  return existsSync(list) ? readFileSync(list, 'utf8').trim().split(' ').filter(Boolean).map(Number) : []
 }
 
 const urlOf = (port: number, name: string): string =>

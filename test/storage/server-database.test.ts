@@ -1,4 +1,8 @@
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type AddressInfo } from 'node:net'
 import { inspect } from 'node:util'
+import pg from 'pg'
 import { expect, test } from 'vitest'
 import { notify, type Database } from '../../src/storage/database.ts'
 import { isOutage } from '../../src/storage/outage.ts'
@@ -37,6 +41,79 @@ test('a server out of reach is one error that names it, and not the password', a
     message: expect.stringMatching(/^ATELIER_DATABASE_URL: expected .* got none at 127.0.0.1:1\/atelier /),
   })
   expect(inspect(error)).not.toContain('a-secret')
+})
+
+test('a server that is too old is refused by its version', async () => {
+  await using server = await serverOfVersion('14.11', 140_011)
+  const url = `postgres://someone:a-secret@127.0.0.1:${server.port}/atelier`
+  await expect(openServerDatabase({ url, onError: () => undefined })).rejects.toMatchObject({
+    name: 'StorageError',
+    code: 'database_too_old',
+    message: `ATELIER_DATABASE_URL: expected PostgreSQL 15 or later, got 14.11 at 127.0.0.1:${server.port}/atelier`,
+  })
+})
+
+/** Says so to whatever it is asked, in the words of PostgreSQL's protocol. */
+async function serverOfVersion(version: string, number: number) {
+  const message = (type: string, body: Buffer) => {
+    const head = Buffer.alloc(5)
+    head.write(type)
+    head.writeInt32BE(body.length + 4, 1)
+    return Buffer.concat([head, body])
+  }
+  const int16 = (value: number) => Buffer.from([value >> 8, value & 255])
+  const field = (name: string) =>
+    Buffer.concat([Buffer.from(`${name}\0`), Buffer.alloc(6), Buffer.from([0, 0, 0, 25]), Buffer.alloc(8)])
+  const value = (text: string) => Buffer.concat([Buffer.from([0, 0, 0, text.length]), Buffer.from(text)])
+  const ready = message('Z', Buffer.from('I'))
+  const answer = Buffer.concat([
+    message('T', Buffer.concat([int16(2), field('version'), field('number')])),
+    message('D', Buffer.concat([int16(2), value(version), value(String(number))])),
+    message('C', Buffer.from('SELECT 1\0')),
+    ready,
+  ])
+  const server = createServer((socket) => {
+    socket.once('data', () => {
+      socket.write(Buffer.concat([message('R', Buffer.alloc(4)), ready]))
+      socket.on('data', (asked) => asked.toString('latin1', 0, 1) === 'Q' && socket.write(answer))
+    })
+    socket.on('error', () => socket.destroy())
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo).port,
+    [Symbol.asyncDispose]: async () => void server.close(),
+  }
+}
+
+test('a user who owns the database and nothing else is enough', async () => {
+  const url = new URL(await serverDatabase())
+  const [administrator, name] = [new pg.Client(url.href), url.pathname.slice(1)]
+  await administrator.connect()
+  await administrator.query(
+    `CREATE ROLE ${name}_owner LOGIN PASSWORD 'plain' NOSUPERUSER NOCREATEDB NOCREATEROLE`,
+  )
+  await administrator.query(`ALTER DATABASE ${name} OWNER TO ${name}_owner`)
+  await administrator.end()
+  Object.assign(url, { username: `${name}_owner`, password: 'plain' })
+  const errors: Error[] = []
+  const storage = await openStorage({
+    dataDir: temporaryFolder(),
+    databaseUrl: url.href,
+    kind: 'worker',
+    onError: (error) => errors.push(error),
+  })
+  const [role] = await storage.database.prisma.$queryRaw<[{ rolsuper: boolean }]>`
+    SELECT rolsuper FROM pg_roles WHERE rolname = current_user`
+  expect(role).toEqual({ rolsuper: false })
+  const { prisma } = storage.database
+  await prisma.$transaction((transaction) =>
+    storage.generationQueue.send(transaction, [{ id: randomUUID(), turnAt: new Date() }]),
+  )
+  const taken = await prisma.$transaction((transaction) => storage.generationQueue.fetch(transaction, 1))
+  expect(taken).toHaveLength(1)
+  await storage.close()
+  expect(errors).toEqual([])
 })
 
 test('a wrong password is told of, and not told', async () => {
