@@ -150,6 +150,11 @@ function checkStages({ start, stages }: JobParameters, { textEncoder }: ModelFoo
         at('train.text_encoder'),
         `expected false: a text encoder is trained up to ${largestTrainedEncoder / 1e6} million parameters, and this one has ${Math.round(textEncoder.parameters / 1e6)}`,
       )
+    if (stage.textEncoderLearningRate !== undefined && !stage.trainTextEncoder)
+      throw invalid(
+        at('train.text_encoder_learning_rate'),
+        `expected only with train.text_encoder, got ${stage.textEncoderLearningRate}`,
+      )
     if (stage.kind === 'vae') continue
     if (stage.condition === 'class' && knowsText)
       throw invalid(

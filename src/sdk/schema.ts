@@ -1716,6 +1716,11 @@ export interface components {
              */
             text_encoder?: boolean | null;
             /**
+             * @description Where `text_encoder` is true; `learning_rate` when left out. A text encoder that begins with nothing wants a tenth of it or less:
+             *     at a transformer's own rate all its words soon become one.
+             */
+            text_encoder_learning_rate?: number | null;
+            /**
              * @description What the transformer is told of a picture. `class` trains a DiT on labels, before it knows text.
              * @enum {string|null}
              */
@@ -1787,6 +1792,8 @@ export interface components {
             filter: components["schemas"]["FineTuningFilter"];
             train: {
                 text_encoder: boolean;
+                /** @description Null where it is not trained. */
+                text_encoder_learning_rate: number | null;
                 /** @enum {string} */
                 condition: "text" | "class" | "none";
                 /** @enum {string} */

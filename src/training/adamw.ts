@@ -36,6 +36,8 @@ export interface AdamWStep {
   /** Multiplies the gradients: what clipping or a mean over micro-batches asks for. */
   readonly scale: number
   readonly learningRate: number
+  /** Multiplies it for each parameter, by key. @default 1 */
+  readonly share?: ((key: string) => number) | undefined
 }
 
 /**
@@ -50,17 +52,19 @@ export function stepAdamW(weights: Tensors, state: AdamWState, step: AdamWStep, 
 export function* adamWPass(
   weights: Tensors,
   state: AdamWState,
-  { gradients, scale, learningRate }: AdamWStep,
+  { gradients, scale, learningRate, share = () => 1 }: AdamWStep,
   { beta1, beta2, epsilon, weightDecay }: AdamWOptions,
 ): Passing {
   state.steps += 1
-  const rate = learningRate / (1 - beta1 ** state.steps)
+  const startUp = 1 - beta1 ** state.steps
   const correction = 1 / Math.sqrt(1 - beta2 ** state.steps)
   for (const { key, tensor: weight, from, to } of rangesOf(weights)) {
     const gradient = tensorOf(gradients, key, weight.length)
     const first = tensorOf(state.first, key, weight.length)
     const second = tensorOf(state.second, key, weight.length)
-    const kept = 1 - learningRate * weightDecay(key)
+    const own = learningRate * share(key)
+    const kept = 1 - own * weightDecay(key)
+    const rate = own / startUp
     for (let i = from; i < to; i++) {
       const slope = gradient[i]! * scale
       const momentum = beta1 * first[i]! + (1 - beta1) * slope

@@ -74,6 +74,8 @@ export interface TrainingStage {
   readonly condition: 'text' | 'class' | 'none'
   /** The text encoder is trained as well. */
   readonly trainTextEncoder: boolean
+  /** Of the text encoder, as `learningRate` is of the rest; the same when undefined. */
+  readonly textEncoderLearningRate?: number | undefined
   /** Block by block, which takes a third of the memory and half as long again. */
   readonly recompute: 'none' | 'blocks'
   readonly precision: 'float32' | 'float16'

@@ -15,6 +15,11 @@ export interface StepGradients {
   readonly loss: number
 }
 
+export interface StepRates {
+  readonly stage: TrainingStage
+  readonly isTextEncoder: (key: string) => boolean
+}
+
 /**
  * Writes weights, moments and average. All parameters decay alike, as in PixArt-α's training.
  * @param step from 0
@@ -23,16 +28,21 @@ export interface StepGradients {
 export async function* optimise(
   { weights, average, optimiser }: TrainingState,
   { gradients, weight, loss }: StepGradients,
-  stage: TrainingStage,
+  { stage, isTextEncoder }: StepRates,
   step: number,
 ): Units<Pick<StepReport, 'loss' | 'gradientNorm' | 'learningRate'> | undefined> {
   const gradientNorm = (yield* paced('update', normPass(gradients))) / weight
   if (!Number.isFinite(gradientNorm) || !Number.isFinite(loss)) return undefined
   const { schedule: kind, learningRate: peak, warmupSteps, steps, weightDecay, emaDecay } = stage
   const rate = learningRate({ kind, peak, warmupSteps, steps }, step)
+  const ofTextEncoder = (stage.textEncoderLearningRate ?? peak) / peak
+  const share = (key: string): number => (isTextEncoder(key) ? ofTextEncoder : 1)
   const scale = clipFactor(gradientNorm, stage.gradientClip) / weight
   const options = { ...defaultAdamW, weightDecay: () => weightDecay }
-  yield* paced('update', adamWPass(weights, optimiser, { gradients, scale, learningRate: rate }, options))
+  yield* paced(
+    'update',
+    adamWPass(weights, optimiser, { gradients, scale, learningRate: rate, share }, options),
+  )
   yield* paced('update', averagePass(average, weights, warmedUpDecay(emaDecay, optimiser.steps)))
   return { loss, gradientNorm, learningRate: rate }
 }

@@ -91,6 +91,7 @@ export function completeStage(
     minAestheticScore: wishes.minAestheticScore,
     condition: wishes.condition ?? 'text',
     trainTextEncoder: wishes.trainTextEncoder ?? false,
+    textEncoderLearningRate: wishes.textEncoderLearningRate,
     recompute: wishes.recompute ?? (isLarge(model) && kind !== 'vae' ? 'blocks' : 'none'),
     precision: wishes.precision ?? 'float32',
   }

@@ -161,7 +161,9 @@ export class StageRun {
     const gradients = this.#sum?.gradients ?? this.#gradients
     const weight = (this.#sum?.weight ?? 1) * this.#scale
     const sum = { gradients, weight, loss: this.#loss }
-    const measured = yield* optimise(this.#state, sum, this.#inputs.stage, this.#step)
+    const { stage, backbone } = this.#inputs
+    const isTextEncoder = (key: string): boolean => backbone.trained.get(key)?.component === 'text_encoder'
+    const measured = yield* optimise(this.#state, sum, { stage, isTextEncoder }, this.#step)
     if (measured) this.#lossScale &&= afterGoodStep(this.#lossScale)
     else this.#shrinkScale()
     this.#step += 1

@@ -92,6 +92,11 @@ describe('what no schema can say is refused by the name of its field', () => {
     ['start.source', { start: { kind: 'dit', source: 'some' } }, 'ATELIER_TRAIN_SOURCES'],
     ['stages.0.resolution', { stages: [{ kind: 'align', resolution: 100 }] }, 'got 100'],
     ['stages.0.train.text_encoder', { stages: [{ kind: 'vae', trainTextEncoder: true }] }, 'expected false'],
+    [
+      'stages.0.train.text_encoder_learning_rate',
+      { stages: [{ kind: 'align', textEncoderLearningRate: 1e-5 }] },
+      'expected only with train.text_encoder, got 0.00001',
+    ],
     ['stages.0.train.condition', { stages: [{ kind: 'pixel', condition: 'class' }] }, 'got "class"'],
     [
       'stages.1.train.condition',

@@ -96,6 +96,34 @@ test('from a DiT: its classes go on to be trained, or it becomes a PixArt-α', a
   expect(ofType(text.events, 'step')[0]!.loss).toBeGreaterThan(0)
 })
 
+test('a text encoder learns at a rate of its own', async () => {
+  const options = {
+    steps: 1,
+    trainTextEncoder: true,
+    learningRate: 1e-3,
+    warmupSteps: 0,
+    weightDecay: 0,
+  } as const
+  const [alike, slower] = [
+    await oneStage(options),
+    await oneStage({ ...options, textEncoderLearningRate: 1e-4 }),
+  ]
+  await run(alike)
+  await run(slower)
+  const [one, other] = [weightsOf(alike, '00-000001'), weightsOf(slower, '00-000001')]
+  const differences = (isOfText: boolean): number[] =>
+    [...one.keys()]
+      .filter((key) => key.startsWith('weights.') && /\.(shared|encoder)\./.test(key) === isOfText)
+      .map(
+        (key) =>
+          difference(one.get(key)!.data as Float32Array, other.get(key)!.data as Float32Array).absolute,
+      )
+  expect(differences(false).length).toBeGreaterThan(0)
+  expect(Math.max(...differences(false))).toBe(0)
+  // Adam's first step is the rate, whatever the gradient.
+  expect(Math.max(...differences(true))).toBeCloseTo(9e-4, 5)
+})
+
 test('where a provider gets fused attention wrong, nothing of a job is computed with it', async () => {
   const base = await smallJob()
   const short: TrainingStage = { ...base.stages[0]!, steps: 1 }

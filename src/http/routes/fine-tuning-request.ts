@@ -100,6 +100,7 @@ function readStage(stage: SchemaFineTuningStageRequest): JobSpecification['stage
     minAestheticScore: stage.filter?.min_aesthetic_score ?? undefined,
     condition: train?.condition ?? undefined,
     trainTextEncoder: train?.text_encoder ?? undefined,
+    textEncoderLearningRate: train?.text_encoder_learning_rate ?? undefined,
     recompute: train?.recompute ?? undefined,
     precision: train?.precision ?? undefined,
   }
