@@ -16,6 +16,7 @@ import { startGenerationService, type GenerationService } from '../generation/se
 import { parseAllowed } from '../outbound/addresses.ts'
 import type { ProcessKind } from '../storage/presence.ts'
 import type { Storage, StorageOptions } from '../storage/storage.ts'
+import { openContentPolicy, type PolicyOptions } from '../policy/service.ts'
 import { startWebhookService, type WebhookService } from '../webhooks/service.ts'
 import { fineTuningOptions } from './devices.ts'
 import type { Lifetime } from './lifetime.ts'
@@ -55,11 +56,13 @@ export function requireServer({ databaseUrl }: Pick<Config, 'databaseUrl'>, comm
 export async function startServices(parts: ServiceParts, open: Lifetime['open']): Promise<Services> {
   const { storage, pool, configured, config, log } = parts
   const { dataDir, maxWaitSeconds, datasetsRoot: foldersRoot, maxDatasetMib } = config
+  const policy = await openContentPolicy(policyOptions(config, log))
   const generation = await open(
     startGenerationService({
       storage,
       pool,
       log,
+      policy,
       maxWaitMs: maxWaitSeconds * 1000,
       retentionMs: config.retentionSeconds * 1000,
     }),
@@ -77,9 +80,29 @@ export async function startServices(parts: ServiceParts, open: Lifetime['open'])
     }),
   )
   const fineTuning = await open(
-    startFineTuningService({ storage, pool, datasets, log, configured, ...fineTuningOptions(config) }),
+    startFineTuningService({
+      storage,
+      pool,
+      datasets,
+      log,
+      policy,
+      configured,
+      ...fineTuningOptions(config),
+    }),
   )
   return { generation, datasets, fineTuning, webhooks }
+}
+
+function policyOptions(config: Config, log: Logger): PolicyOptions {
+  const { moderationUrl: url, moderationKey: key, moderationModel: model } = config
+  const timeoutMs = config.moderationTimeoutSeconds * 1000
+  const ofPictures = config.moderationOf === 'everything'
+  return {
+    blockListFile: config.blockList,
+    moderation: url === '' ? undefined : { url, key, model, timeoutMs, ofPictures },
+    onFailure: config.moderationOnFailure,
+    log,
+  }
 }
 
 export interface SharingParts {

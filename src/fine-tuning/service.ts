@@ -12,6 +12,7 @@ import { DatasetError } from '../datasets/errors.ts'
 import type { DatasetService } from '../datasets/service.ts'
 import type { ModelFolder, ModelInfo, PlanningView, Pool } from '../engine/pool.ts'
 import { Announcements } from '../storage/announcements.ts'
+import { noPolicy, type ContentPolicy } from '../policy/service.ts'
 import type { Storage } from '../storage/storage.ts'
 import { readFootprint } from '../training/footprint.ts'
 import { Adapters, type AdapterFile } from './adapters.ts'
@@ -84,7 +85,7 @@ export interface Pictures {
 export interface FineTuningJobs extends Pictures {
   /** What the job would be and take; nothing is created. @throws {FineTuningError} as `create` */
   plan(request: JobRequest): Promise<PlannedJob>
-  /** @throws {FineTuningError} `unknown_model`, `unknown_dataset`, `invalid_job` */
+  /** @throws {FineTuningError} `unknown_model`, `unknown_dataset`, `invalid_job`; {@link PolicyError} */
   create(request: JobRequest & { readonly requestId: string }): Promise<FineTuningJob>
   find(id: string): Promise<FineTuningJob | undefined>
   /** Newest first. @throws {FineTuningError} `job_not_found` when `after` names none */
@@ -136,6 +137,8 @@ export interface FineTuningServiceOptions {
   readonly pool: FineTuningPool | Pool
   readonly datasets: Pick<DatasetService, 'of'>
   readonly log: Logger
+  /** Nothing is judged without it. */
+  readonly policy?: ContentPolicy
   readonly dataDir: string
   readonly configured: readonly ModelFolder[]
   readonly rates: Rates
@@ -148,7 +151,18 @@ export interface FineTuningServiceOptions {
 
 /** Takes up what an earlier process left, and begins to run jobs. */
 export async function startFineTuningService(options: FineTuningServiceOptions): Promise<FineTuningService> {
-  const { storage, pool, datasets, log, dataDir, rates, gpus, sources, maxMicroStepMs } = options
+  const {
+    storage,
+    pool,
+    datasets,
+    log,
+    policy = noPolicy,
+    dataDir,
+    rates,
+    gpus,
+    sources,
+    maxMicroStepMs,
+  } = options
   const store = new FineTuningStore(storage)
   const runs = new FineTuningRuns(storage)
   const reader = new FineTuningReader(storage)
@@ -312,6 +326,12 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
       },
       async create({ requestId, ...request }) {
         const { model, base, parameters, plan } = await planned(request, mine)
+        const { prompts } = parameters.samples
+        await policy.checkTexts(
+          Object.fromEntries(
+            prompts.map(({ prompt }, index) => [`samples.prompts[${index}].prompt`, prompt]),
+          ),
+        )
         const wanted = {
           project,
           requestId,

@@ -97,6 +97,15 @@ export class EventLog {
     return event?.type === 'preview' ? event : undefined
   }
 
+  /** Deletes the previews of one generation; its events stay, and tell of pictures that are no more. */
+  async dropPreviews(generationId: string): Promise<void> {
+    const previews = await this.#storage.database.prisma.generationEvent.findMany({
+      where: { generationId, blobKey: { not: null } },
+      select: { blobKey: true },
+    })
+    for (const { blobKey } of previews) if (blobKey !== null) await this.#storage.blobs.delete(blobKey)
+  }
+
   /** Drops the events of generations that ended an hour ago, and their previews. */
   async prune(): Promise<void> {
     const { prisma } = this.#storage.database

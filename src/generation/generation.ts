@@ -3,6 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import type { SchedulerName } from '../diffusion/solvers.ts'
 import type { Bucket } from '../diffusion/buckets.ts'
 import { coverScale } from '../diffusion/enlarge.ts'
+import type { PolicyErrorCode } from '../policy/errors.ts'
 import type { PhaseTimings, Priority, Receipt } from '../engine/pool.ts'
 import type { Generation as GenerationRow, Image as ImageRow } from '../storage/client/client.ts'
 import type { GenerationParameters, ImageFormat } from './parameters.ts'
@@ -34,7 +35,12 @@ export interface ImageRecord {
 
 /** Why a generation failed; the device's own words go to the log, not to the caller. */
 export type FailureCode =
-  'unknown_model' | 'device_failed' | 'generation_failed' | 'storage_failed' | 'server_failed' // the server died under it several times
+  | 'unknown_model'
+  | 'device_failed'
+  | 'generation_failed'
+  | 'storage_failed'
+  | 'server_failed' // the server died under it several times
+  | PolicyErrorCode
 
 /** Whether a picture has more pixels than the model made of what it shows. */
 export const isUpscaled = ({ bucket, width, height }: Pick<ImageRecord, 'bucket' | 'width' | 'height'>) =>

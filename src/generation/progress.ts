@@ -7,6 +7,7 @@
  */
 import type { Logger } from 'pino'
 import type { ImageProgress, Picture } from '../engine/pool.ts'
+import type { ContentPolicy } from '../policy/service.ts'
 import type { BlobStore } from '../storage/blobs.ts'
 import type { EventDetails } from './events.ts'
 import { encodePreview } from './images.ts'
@@ -30,6 +31,8 @@ export interface ProgressOptions {
   readonly leases: GenerationLeases
   readonly blobs: BlobStore
   readonly log: Logger
+  /** Judges previews as it does pictures. */
+  readonly policy: ContentPolicy
   /** The row is not that attempt's any more. */
   readonly onLost: (id: string) => void
 }
@@ -146,9 +149,10 @@ export class ProgressLog {
     picture: Picture,
     earlier: Promise<unknown>,
   ): Promise<void> {
-    const { blobs, log } = this.#options
+    const { blobs, log, policy } = this.#options
     try {
       const { bytes, width, height } = await encodePreview(picture, entry.generation.parameters)
+      await policy.checkPicture(bytes, 'image/webp')
       const blobKey = await blobs.put(bytes, { extension: 'webp', owner: blobOwner(entry.generation) })
       await earlier
       const sizeBytes = bytes.length

@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import type { Caller } from '../access/caller.ts'
 import type { Whose } from '../access/project.ts'
 import type { ModelInfo, Priority, ServingPool, ServingView } from '../engine/pool.ts'
+import { noPolicy, type ContentPolicy } from '../policy/service.ts'
 import type { BlobLink, ByteRange } from '../storage/blobs.ts'
 import { StorageError } from '../storage/errors.ts'
 import { throughOutages } from '../storage/outage.ts'
@@ -75,6 +76,7 @@ export interface GenerationMetrics {
   /** Counted since this process started. */
   readonly totals: TotalsSinceStart
   readonly devices: ServingPool['devices']
+  readonly policy: ContentPolicy['totals']
 }
 
 /** What can be looked at by its address alone. */
@@ -88,7 +90,8 @@ export interface Pictures {
 export interface Generations extends Pictures {
   /**
    * Writes row and job in one transaction: what it returned is not lost.
-   * @throws {GenerationError} `idempotency_conflict`, `queue_full`, `in_flight_limit`, `images_limit`, `unknown_model`, `invalid_text`
+   * @throws {GenerationError} `idempotency_conflict`, `queue_full`, `in_flight_limit`, `images_limit`, `unknown_model`, `invalid_text`;
+   *   {@link PolicyError}
    */
   create(
     parameters: GenerationParameters,
@@ -153,6 +156,8 @@ export interface GenerationServiceOptions {
   /** Where it only tells of devices, other processes take from the queue. */
   readonly pool: ServingPool | ServingView
   readonly log: Logger
+  /** Nothing is judged without it. */
+  readonly policy?: ContentPolicy
   /** Expected wait beyond which new generations are refused with `queue_full`. */
   readonly maxWaitMs: number
   /** How much work this process holds at most, so that the engine sees its choices. */
@@ -168,7 +173,7 @@ const sweepSafetyAgeMs = 60 * 60 * 1000
 
 /** Takes up what an earlier process left, starts the worker and the sweep, and returns the service. */
 export async function startGenerationService(options: GenerationServiceOptions): Promise<GenerationService> {
-  const { storage, pool, log, maxWaitMs, retentionMs = Infinity } = options
+  const { storage, pool, log, policy = noPolicy, maxWaitMs, retentionMs = Infinity } = options
   const { everyMs: sweepMs = sweepEveryMs, safetyAgeMs = sweepSafetyAgeMs } = options.sweep ?? {}
   const window = { ...defaultWindow, ...options.window }
   const store = new GenerationStore(storage)
@@ -218,6 +223,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
           recovery,
           pool,
           log,
+          policy,
           window,
           devices,
           onSettled,
@@ -290,6 +296,8 @@ export async function startGenerationService(options: GenerationServiceOptions):
           user,
           'Idempotency-Key': key,
         })
+        const { prompt, negativePrompt } = parameters
+        await policy.checkTexts({ prompt, negative_prompt: negativePrompt })
         const steps = previewSteps(previews, parameters.steps)
         const work = { ...parameters, previews: previewRequest(steps) }
         const expectedMs = pool.expectedMs(work) * parameters.count
@@ -384,6 +392,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
         expectedWaitSeconds: workMs / 1000 / devices(),
         totals: totals.now(),
         devices: pool.devices,
+        policy: policy.totals,
       }
     },
     swept,

@@ -7,15 +7,19 @@
  */
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
-import type { ImageResult, ServingPool } from '../engine/pool.ts'
+import type { ImageResult, Picture, ServingPool } from '../engine/pool.ts'
 import { EngineError } from '../engine/protocol.ts'
+import { PolicyError } from '../policy/errors.ts'
+import type { ContentPolicy } from '../policy/service.ts'
 import type { BlobKind } from '../storage/blobs.ts'
 import { isOutage, throughOutages } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { previewRequest } from './events.ts'
+import { EventLog } from './event-log.ts'
 import { Enlarger } from './enlarger.ts'
 import type { Failure } from './generation.ts'
-import { encodeImage, fileExtension, parametersOfPicture } from './images.ts'
+import { encodeImage, encodePreview, fileExtension, parametersOfPicture } from './images.ts'
+import type { GenerationParameters } from './parameters.ts'
 import { ProgressLog } from './progress.ts'
 import type { ClaimedGeneration, GenerationLeases, NewImage, Outcome } from './leases.ts'
 import type { GenerationRecovery } from './recovery.ts'
@@ -29,6 +33,7 @@ export interface WorkerOptions {
   readonly recovery: GenerationRecovery
   readonly pool: ServingPool
   readonly log: Logger
+  readonly policy: ContentPolicy
   readonly window: Window
   /** How many devices share the work. */
   readonly devices: () => number
@@ -64,10 +69,10 @@ interface InHand {
 }
 
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { storage, leases, recovery, pool, log, window, devices, onSettled } = options
+  const { storage, leases, recovery, pool, log, policy, window, devices, onSettled } = options
   const inHand = new Map<string, InHand>()
   const lose = (id: string) => inHand.get(id)?.abort.abort(new Lost())
-  const progress = new ProgressLog({ leases, blobs: storage.blobs, log, onLost: lose })
+  const progress = new ProgressLog({ leases, blobs: storage.blobs, log, policy, onLost: lose })
   const enlarger = new Enlarger()
   const stop = new AbortController()
   /** Aborted when a stopping worker waits for the database no longer. */
@@ -169,9 +174,12 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       }
       case 'failed': {
         const { cause, failure } = pictures
-        log.error({ err: cause, generation: generation.id, code: failure.code }, 'a generation failed')
+        const level = failure.code === 'content_policy_violation' ? 'info' : 'error'
+        log[level]({ err: cause, generation: generation.id, code: failure.code }, 'a generation failed')
         if ((await write(() => leases.fail(generation, failure, unwritten))) === 'written') {
           onSettled({ state: 'failed' })
+          if (failure.code === 'content_policy_violation')
+            await new EventLog(storage).dropPreviews(generation.id)
           return drop(pictures.images)
         }
         break
@@ -232,6 +240,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       },
       { signal, onProgress: (told) => progress.note(id, index, told) },
     )
+    await judge(result, own, signal)
     const { modelVersion } = result
     const bytes = await encodeImage(result, own, { modelVersion, enlarger })
     const blobKey = await putBlob(bytes, {
@@ -240,6 +249,17 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     })
     const { width, height, seed, seedIndex } = own
     return describeImage(result, { index, width, height, seed, seedIndex, format, blobKey, bytes })
+  }
+
+  /** @throws {PolicyError} */
+  async function judge(
+    picture: Picture,
+    parameters: GenerationParameters,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (!policy.judgesPictures) return
+    const { bytes } = await encodePreview(picture, parameters)
+    await policy.checkPicture(bytes, 'image/webp', signal)
   }
 
   async function putBlob(bytes: Uint8Array, kind: BlobKind): Promise<string> {
@@ -320,6 +340,7 @@ const cannotStore: Failure = {
 
 function describeFailure(cause: unknown): Failure {
   if (cause instanceof CannotStore) return cannotStore
+  if (cause instanceof PolicyError) return { code: cause.code, message: cause.message }
   if (cause instanceof EngineError) {
     const { code, message } = cause
     if (code === 'unknown_model' || code === 'device_failed' || code === 'generation_failed')

@@ -3,6 +3,7 @@ import { AccessError } from '../access/errors.ts'
 import { DatasetError } from '../datasets/errors.ts'
 import { FineTuningError } from '../fine-tuning/errors.ts'
 import { GenerationError, isOutage } from '../generation/errors.ts'
+import { PolicyError } from '../policy/errors.ts'
 import type { SchemaError } from '../sdk/schema.ts'
 import { WebhookError } from '../webhooks/errors.ts'
 
@@ -21,6 +22,7 @@ export const errorCatalogue = {
   invalid_value: { status: 400, type: request },
   invalid_archive: { status: 400, type: request },
   upload_interrupted: { status: 400, type: request },
+  content_policy_violation: { status: 400, type: request },
   invalid_api_key: { status: 401, type: request },
   insufficient_scope: { status: 403, type: 'permission_error' },
   host_not_allowed: { status: 403, type: 'permission_error' },
@@ -64,6 +66,7 @@ export const errorCatalogue = {
   headers_too_large: { status: 431, type: request },
   internal_error: { status: 500, type: 'server_error' },
   generation_failed: { status: 500, type: 'server_error' },
+  moderation_unavailable: { status: 503, type: 'server_error' },
   database_unavailable: { status: 503, type: 'server_error' },
   not_ready: { status: 503, type: 'server_error' },
   shutting_down: { status: 503, type: 'server_error' },
@@ -135,6 +138,7 @@ export function asApiError(thrown: unknown): ApiError {
   if (thrown instanceof GenerationError) return asRefusal(thrown)
   if (thrown instanceof DatasetError) return asDatasetRefusal(thrown)
   if (thrown instanceof FineTuningError) return asFineTuningRefusal(thrown)
+  if (thrown instanceof PolicyError) return asPolicyRefusal(thrown)
   if (thrown instanceof WebhookError) {
     const { code, message } = thrown
     return code === 'invalid_url'
@@ -158,6 +162,15 @@ export function asApiError(thrown: unknown): ApiError {
 function internalError(cause: unknown): ApiError {
   const message = 'Something went wrong on the server; the log has the details under the request id'
   return new ApiError('internal_error', message, { cause })
+}
+
+function asPolicyRefusal({ code, message, parameter: param, cause }: PolicyError): ApiError {
+  switch (code) {
+    case 'content_policy_violation':
+      return new ApiError(code, message, param === undefined ? {} : { param })
+    case 'moderation_unavailable':
+      return new ApiError(code, message, { headers: { 'retry-after': '5' }, cause })
+  }
 }
 
 function asAccessRefusal({ code, message, parameter: param }: AccessError): ApiError {

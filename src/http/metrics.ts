@@ -115,6 +115,13 @@ function describe(figures: GenerationMetrics, models: Service['models']): Family
     counter('images', 'Pictures that were stored.', one(totals.images)),
     counter('device_seconds', 'Device time that stored pictures used.', one(totals.deviceSeconds)),
     counter('row_steps', 'Rows times steps of stored pictures.', one(totals.rowSteps)),
+    counter(
+      'policy_checks',
+      'What the content policy made of requests (before) and of pictures (after); unjudged is what nobody answered for.',
+      Object.entries(figures.policy).flatMap(([hook, outcomes]) =>
+        Object.entries(outcomes).map(([outcome, count]) => [{ hook, outcome }, count] as const),
+      ),
+    ),
     gauge(
       'model_loaded',
       'Whether some device holds the model.',

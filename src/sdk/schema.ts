@@ -1282,7 +1282,7 @@ export interface components {
         };
         GenerationFailure: {
             /** @enum {string} */
-            code: "unknown_model" | "device_failed" | "generation_failed" | "storage_failed" | "server_failed";
+            code: "unknown_model" | "device_failed" | "generation_failed" | "storage_failed" | "server_failed" | "content_policy_violation" | "moderation_unavailable";
             message: string;
         };
         GenerationList: {
@@ -2202,7 +2202,7 @@ export interface components {
                  * @description Stable, for programs.
                  * @enum {string}
                  */
-                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "invalid_archive" | "upload_interrupted" | "invalid_api_key" | "insufficient_scope" | "host_not_allowed" | "origin_not_allowed" | "url_expired" | "invalid_signature" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "dataset_item_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "delivery_not_found" | "key_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "dataset_in_use" | "dataset_not_ready" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "rate_limit_exceeded" | "in_flight_limit_exceeded" | "insufficient_quota" | "headers_too_large" | "internal_error" | "generation_failed" | "database_unavailable" | "not_ready" | "shutting_down";
+                code: "malformed_request" | "malformed_json" | "missing_required_parameter" | "unknown_parameter" | "invalid_type" | "invalid_value" | "invalid_archive" | "upload_interrupted" | "content_policy_violation" | "invalid_api_key" | "insufficient_scope" | "host_not_allowed" | "origin_not_allowed" | "url_expired" | "invalid_signature" | "unknown_url" | "model_not_found" | "image_not_found" | "generation_not_found" | "preview_not_found" | "dataset_not_found" | "dataset_item_not_found" | "fine_tuning_job_not_found" | "checkpoint_not_found" | "sample_not_found" | "deployment_not_found" | "delivery_not_found" | "key_not_found" | "method_not_allowed" | "not_acceptable" | "request_timeout" | "generation_cancelled" | "generation_not_settled" | "dataset_in_use" | "dataset_not_ready" | "fine_tuning_job_state" | "in_use" | "nothing_to_roll_back" | "export_failed" | "generation_deleted" | "body_too_large" | "url_too_long" | "unsupported_media_type" | "range_not_satisfiable" | "idempotency_conflict" | "queue_full" | "rate_limit_exceeded" | "in_flight_limit_exceeded" | "insufficient_quota" | "headers_too_large" | "internal_error" | "generation_failed" | "moderation_unavailable" | "database_unavailable" | "not_ready" | "shutting_down";
                 request_id: string;
             };
         };

@@ -11,6 +11,7 @@ import { GenerationLeases } from '../../src/generation/leases.ts'
 import { GenerationRecovery } from '../../src/generation/recovery.ts'
 import { GenerationStore } from '../../src/generation/store.ts'
 import { startWorker } from '../../src/generation/worker.ts'
+import { noPolicy } from '../../src/policy/service.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { paintPool } from '../generation/paint-pool.ts'
 import { someParameters } from '../generation/parameters.ts'
@@ -71,6 +72,7 @@ test('generations whose claim nobody heard of are made all the same, by a proces
     recovery: new GenerationRecovery(storage),
     pool: paintPool(),
     log: pino({ level: 'silent' }),
+    policy: noPolicy,
     window: everything[1],
     devices: () => 1,
     onSettled: () => undefined,

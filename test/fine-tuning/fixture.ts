@@ -16,6 +16,7 @@ import {
 } from '../../src/fine-tuning/service.ts'
 import type { JobSpecification } from '../../src/fine-tuning/specification.ts'
 import { isFinal, type FineTuningState } from '../../src/fine-tuning/states.ts'
+import { noPolicy, type ContentPolicy } from '../../src/policy/service.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { picture } from '../datasets/pictures.ts'
 import { owned, type With } from '../access/owned.ts'
@@ -34,7 +35,7 @@ export interface Fixture {
   /** Of twelve pictures with captions and labels. */
   readonly datasetId: string
   /** Starts the service, or starts it anew, as a server does. */
-  start(pool: Pool): Promise<With<FineTuningService>>
+  start(pool: Pool, policy?: ContentPolicy): Promise<With<FineTuningService>>
   /** Writes a folder of files and makes a dataset of it. */
   addDataset(name: string, files: Readonly<Record<string, string | Buffer>>): Promise<string>
   create(specification?: Partial<JobSpecification>, request?: Partial<JobRequest>): Promise<FineTuningJob>
@@ -128,7 +129,7 @@ export function useFineTuning(): Fixture {
     get datasetId() {
       return datasetId
     },
-    async start(pool) {
+    async start(pool, policy = noPolicy) {
       await service?.close()
       service = undefined
       service = owned(
@@ -143,6 +144,7 @@ export function useFineTuning(): Fixture {
           gpus: [],
           sources: join(dataDir, 'dits'),
           maxMicroStepMs: 1e6,
+          policy,
         }),
       )
       return service

@@ -1,11 +1,13 @@
 /** Jobs over the real database and queue, with a pool that takes steps and computes nothing. */
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest'
 import { keyless } from '../../src/access/caller.ts'
 import { EngineError } from '../../src/engine/pool.ts'
 import { modelsToServe } from '../../src/fine-tuning/deployments.ts'
 import { maxCrashes } from '../../src/fine-tuning/runs.ts'
+import { openContentPolicy } from '../../src/policy/service.ts'
+import { temporaryFolder } from '../storage/folders.ts'
 import { configured, log, smallStage, useFineTuning } from './fixture.ts'
 import { practicePool, stepMs, trainingFailed, type PracticePool } from './practice-pool.ts'
 
@@ -109,6 +111,20 @@ describe('a job', () => {
     letGo()
     await fixture.until(id, 'succeeded')
   })
+})
+
+test("a sample's prompt that the content policy does not allow refuses the job", async () => {
+  const file = join(temporaryFolder(), 'list.txt')
+  writeFileSync(file, 'bomb\n')
+  const moderation = undefined
+  const policy = await openContentPolicy({ blockListFile: file, moderation, onFailure: 'refuse', log })
+  await fixture.start(practicePool(), policy)
+  const prompts = ['a cactus', 'a b0mb'].map((prompt) => ({ prompt, seed: 1 }))
+  await expect(fixture.create({ samples: { prompts } })).rejects.toMatchObject({
+    code: 'content_policy_violation',
+    parameter: 'samples.prompts[1].prompt',
+  })
+  expect((await fixture.service.list({})).data).toEqual([])
 })
 
 describe('a pause', () => {

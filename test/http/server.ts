@@ -15,6 +15,7 @@ import {
 import { startGenerationService, type GenerationService } from '../../src/generation/service.ts'
 import { buildApp, type AppDependencies } from '../../src/http/app.ts'
 import { createAjv } from '../../src/http/validation.ts'
+import { noPolicy, type ContentPolicy } from '../../src/policy/service.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { owned, type With } from '../access/owned.ts'
 import { prepare } from '../storage/prepared-folder.ts'
@@ -33,9 +34,13 @@ export interface TestService {
 }
 
 export async function startTestService(
-  options: PaintOptions & { maxWaitMs?: number; datasets?: Partial<DatasetServiceOptions> } = {},
+  options: PaintOptions & {
+    maxWaitMs?: number
+    datasets?: Partial<DatasetServiceOptions>
+    policy?: ContentPolicy
+  } = {},
 ): Promise<TestService> {
-  const { maxWaitMs = 600_000, datasets: datasetOptions, ...paint } = options
+  const { maxWaitMs = 600_000, datasets: datasetOptions, policy = noPolicy, ...paint } = options
   const dataDir = await mkdtemp(join(tmpdir(), 'atelier-http-'))
   await prepare(dataDir)
   const unexpected: Error[] = []
@@ -47,6 +52,7 @@ export async function startTestService(
       storage,
       pool,
       log: silent,
+      policy,
       maxWaitMs,
       window: { images: 2 },
     }),

@@ -54,7 +54,11 @@ export const roundMs = (ms: number): number => Math.round(ms * 100) / 100
 
 /** The device's own words are for the log; the client can only try again. */
 export function asFailure({ id, error }: FailedGeneration, log: FastifyBaseLogger): ApiError {
+  const { code, message: reason } = error
+  if (code === 'content_policy_violation') return new ApiError(code, reason)
   log.error({ generationId: id, failure: error }, 'generation failed')
+  if (code === 'moderation_unavailable')
+    return new ApiError(code, reason, { headers: { 'retry-after': '5' } })
   const message = 'The picture could not be made; the log has the details under the request id'
   return new ApiError('generation_failed', message)
 }
