@@ -21,7 +21,10 @@ export const patienceFor = (unit: Patience['unit']): Patience => ({ unit, ms: bo
 
 /** @returns the same bytes; it breaks off with `request_timeout`, and the connection stays open for the answer */
 export function inTime(payload: Readable, patience: Patience): Readable {
-  return Readable.from(pieces(payload, patience), { objectMode: false })
+  const timed = Readable.from(pieces(payload, patience), { objectMode: false })
+  // Who has read enough to refuse it listens no more, and a client that hangs up then must not end the process.
+  timed.on('error', () => undefined)
+  return timed
 }
 
 async function* pieces(payload: Readable, { unit, ms }: Patience): AsyncGenerator<Buffer> {

@@ -102,6 +102,8 @@ export class ApiError extends Error {
   }
 }
 
+const brokenOff = { code: 'malformed_request', message: 'body: expected all of it, got a part' } as const
+
 /** What Fastify and its parsers throw, by their codes. Everything that is not named here is ours to answer for: 500. */
 const frameworkErrors: Record<string, { code: ErrorCode; message: string }> = {
   FST_ERR_CTP_EMPTY_JSON_BODY: {
@@ -121,6 +123,8 @@ const frameworkErrors: Record<string, { code: ErrorCode; message: string }> = {
     code: 'unsupported_media_type',
     message: 'Content-Type: expected application/json',
   },
+  ECONNRESET: brokenOff,
+  ERR_STREAM_PREMATURE_CLOSE: brokenOff,
   FST_ERR_BAD_URL: {
     code: 'malformed_request',
     message: 'URL: expected a percent-encoded path, got one that cannot be decoded',
@@ -130,6 +134,9 @@ const frameworkErrors: Record<string, { code: ErrorCode; message: string }> = {
     message: 'URL: a part of the path is longer than any id',
   },
 }
+
+/** Of the client where the framework read its body; of others elsewhere. */
+const isHangUp = (code: unknown): boolean => code === 'ECONNRESET' || code === 'ERR_STREAM_PREMATURE_CLOSE'
 
 /** @returns the answer to any thrown value; what nobody foresaw becomes `internal_error` and keeps its text to the log */
 export function asApiError(thrown: unknown): ApiError {
@@ -145,10 +152,10 @@ export function asApiError(thrown: unknown): ApiError {
       ? new ApiError('invalid_value', `webhook.url: ${message}`, { param: 'webhook.url' })
       : new ApiError('invalid_value', message, { param: 'cursor' })
   }
-  if (isOutage(thrown)) return databaseUnavailable(thrown)
   const { code, statusCode } = thrown as { code?: unknown; statusCode?: unknown }
   const known = typeof code === 'string' ? frameworkErrors[code] : undefined
-  if (known) return new ApiError(known.code, known.message)
+  if (known && (statusCode === 400 || !isHangUp(code))) return new ApiError(known.code, known.message)
+  if (isOutage(thrown)) return databaseUnavailable(thrown)
   // The JSON parser's own errors (also its refusal of __proto__) carry no code of Fastify's.
   if (thrown instanceof SyntaxError && statusCode === 400) {
     return new ApiError(

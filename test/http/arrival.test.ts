@@ -64,3 +64,22 @@ test('a client that breaks off is heard of', async () => {
   expect(await broken.promise).toMatchObject({ code: 'ECONNRESET' })
   server.close()
 })
+
+test('a client that breaks off a body that nobody reads any more ends nothing', async () => {
+  const closed = Promise.withResolvers<Error | null>()
+  const server = createServer((incoming) => {
+    const stream = inTime(incoming, pieces)
+    stream.on('data', () => undefined) // and none for errors, as after a refusal
+    stream.on('close', () => closed.resolve(stream.errored))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const outgoing = request({ port, host: '127.0.0.1', method: 'POST', headers: { 'content-length': '10' } })
+  outgoing.on('error', () => undefined)
+  outgoing.write('x')
+  await once(outgoing, 'socket')
+  await sleep(50)
+  outgoing.destroy()
+  expect(await closed.promise).toMatchObject({ code: 'ECONNRESET' }) // and vitest counts what nobody caught
+  server.close()
+})
