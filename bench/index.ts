@@ -1,6 +1,7 @@
 /** `npm run bench`: lists the benchmarks, and runs the one that is named. */
 import { writeFile } from 'node:fs/promises'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { api } from './api.ts'
 import { loop } from './loop.ts'
 import { model } from './model.ts'
 import { overhead } from './overhead.ts'
@@ -28,6 +29,7 @@ interface Files {
 
 const benchmarks: readonly Benchmark<Options>[] = [
   overhead,
+  api,
   loop,
   serving,
   sharing,
