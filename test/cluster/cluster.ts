@@ -84,28 +84,31 @@ export async function startCluster(databaseUrl: string): Promise<Cluster> {
   }
 }
 
-/** Kills whoever runs a long generation. @returns the milliseconds until another one runs it */
+export interface Takeover {
+  readonly victim: WorkerProcess
+  readonly tookMs: number
+  readonly generation: string
+}
+
+/** Kills or stops whoever runs a long generation. @returns the milliseconds until another one runs it */
 export async function measureTakeover(
   cluster: Cluster,
   workers: readonly WorkerProcess[],
-): Promise<{ readonly killed: WorkerProcess; readonly tookMs: number; readonly generation: string }> {
+  signal: 'SIGKILL' | 'SIGSTOP',
+): Promise<Takeover> {
   const generation = await cluster.create({ steps: 100 })
-  const runner = async () => workers.find(({ id }) => id === holder)
-  let holder: string | undefined
-  await expect
-    .poll(async () => {
-      holder = await cluster.holderOf(generation)
-      return runner()
-    }, patience)
-    .toBeDefined()
-  const killed = (await runner())!
+  const runner = async () => {
+    const holder = await cluster.holderOf(generation)
+    return workers.find(({ id }) => id === holder)
+  }
+  await expect.poll(runner, patience).toBeDefined()
+  const victim = (await runner())!
   const sinceMs = performance.now()
-  await killed.kill()
-  await expect
-    .poll(async () => {
-      const now = await cluster.holderOf(generation)
-      return now !== undefined && now !== holder
-    }, patience)
-    .toBe(true)
-  return { killed, tookMs: performance.now() - sinceMs, generation }
+  victim.process.kill(signal)
+  const isElsewhere = async () => {
+    const holder = await cluster.holderOf(generation)
+    return holder !== undefined && holder !== victim.id
+  }
+  await expect.poll(isElsewhere, patience).toBe(true)
+  return { victim, tookMs: performance.now() - sinceMs, generation }
 }

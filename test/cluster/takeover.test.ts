@@ -7,11 +7,11 @@ import { measureTakeover, startCluster } from './cluster.ts'
 
 const patience = { timeout: 90_000, interval: 100 }
 
-test('what a killed worker was at is running elsewhere within 15 s, and ends once', async () => {
+/** How fast: `test/long/takeover.test.ts`. */
+test('what a killed worker was at is taken over, and ends once', async () => {
   await using cluster = await startCluster(await serverDatabase())
   const workers = await Promise.all([cluster.startWorker(100), cluster.startWorker(100)])
-  const { tookMs, generation } = await measureTakeover(cluster, workers)
-  expect(tookMs).toBeLessThan(15_000)
+  const { generation } = await measureTakeover(cluster, workers, 'SIGKILL')
   const row = await cluster.storage.database.prisma.generation.findUniqueOrThrow({
     where: { id: generation },
   })
@@ -26,13 +26,13 @@ test('what a killed worker was at is running elsewhere within 15 s, and ends onc
 
 test('a worker that was stopped past its lease writes nothing more, and works on as another', async () => {
   await using cluster = await startCluster(await serverDatabase())
-  const stopped = await cluster.startWorker(50)
-  const id = await cluster.create({ steps: 60 })
+  const stopped = await cluster.startWorker(100)
+  const id = await cluster.create({ steps: 100 })
   await expect.poll(() => cluster.holderOf(id), patience).toBe(stopped.id)
   stopped.process.kill('SIGSTOP')
-  const other = await cluster.startWorker(50)
-  await expect.poll(() => cluster.holderOf(id), patience).toBe(other.id)
+  const other = await cluster.startWorker(10)
   const settled = await cluster.service.settled(id)
+  expect(settled.attempt).toBe(2)
   if (settled.state !== 'succeeded') throw new Error(`expected a success: ${JSON.stringify(settled)}`)
   const files = cluster.files()
   stopped.process.kill('SIGCONT')
