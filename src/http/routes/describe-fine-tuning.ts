@@ -133,7 +133,9 @@ const describeStage = (stage: JobParameters['stages'][number]): SchemaFineTuning
   filter: { min_aesthetic_score: stage.minAestheticScore ?? null },
   train: {
     text_encoder: stage.trainTextEncoder,
-    text_encoder_learning_rate: stage.trainTextEncoder ? (stage.textEncoderLearningRate ?? stage.learningRate) : null,
+    text_encoder_learning_rate: stage.trainTextEncoder
+      ? (stage.textEncoderLearningRate ?? stage.learningRate)
+      : null,
     condition: stage.condition,
     recompute: stage.recompute,
     precision: stage.precision,
