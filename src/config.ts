@@ -400,6 +400,20 @@ const settings = {
     fallback: '10',
     ...integer(1, 300),
   }),
+  drainDelaySeconds: setting({
+    variable: 'ATELIER_DRAIN_DELAY',
+    description:
+      'how long a process that is told to end goes on serving while it says that it is not ready, in seconds, so that balancers notice first',
+    fallback: '0',
+    ...integer(0, 3600),
+  }),
+  drainTimeoutSeconds: setting({
+    variable: 'ATELIER_DRAIN_TIMEOUT',
+    description:
+      'how long after that requests that wait, and pictures that a worker has begun with, may take to end, in seconds',
+    fallback: '5',
+    ...integer(0, 86_400),
+  }),
   logLevel: setting({
     variable: 'ATELIER_LOG_LEVEL',
     description: 'least severe messages to log',

@@ -5,7 +5,7 @@ import { openRemotePool } from '../cluster/tasks.ts'
 import type { Config } from '../config.ts'
 import { buildApp } from '../http/app.ts'
 import { openStorage } from '../storage/storage.ts'
-import { untilSignalled } from './lifetime.ts'
+import { untilNoticed, untilSignalled } from './lifetime.ts'
 import { checkAddress, checkExposure } from './listen.ts'
 import { createLog } from './log.ts'
 import { findModels } from './model-folder.ts'
@@ -15,7 +15,7 @@ import { requireServer, startServices, storageOptions } from './services.ts'
 export async function api(config: Config): Promise<void> {
   requireServer(config, 'api')
   const log = createLog(config)
-  await untilSignalled(async ({ open, signalled }) => {
+  await untilSignalled(async ({ open, ending }) => {
     await checkAddress(config)
     const configured = await findModels(config.models)
     const storage = await open(openStorage(storageOptions(config, 'api', log)))
@@ -26,10 +26,9 @@ export async function api(config: Config): Promise<void> {
     const access = await open(startAccessService({ database: storage.database, log }))
     const services = await startServices({ storage, pool, configured, config, log }, open)
     const urlKey = storage.installation.keyFor('signed addresses')
-    const app = await open(buildApp({ ...services, access, config, urlKey, logger: log }))
+    const app = await open(buildApp({ ...services, access, config, urlKey, ending, logger: log }))
     const address = await app.listen({ host: config.host, port: config.port })
     console.log(`Atelier's API listens at ${address}`)
-    await signalled
-    log.info('shutting down')
+    await untilNoticed(ending, config, log)
   })
 }

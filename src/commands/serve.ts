@@ -8,7 +8,7 @@ import { serveControl } from '../storage/control.ts'
 import { openStorage } from '../storage/storage.ts'
 import { deviceOptions, logDeviceEvent } from './devices.ts'
 import { keyHandlers } from './key.ts'
-import { untilSignalled } from './lifetime.ts'
+import { untilNoticed, untilSignalled } from './lifetime.ts'
 import { checkAddress, checkExposure } from './listen.ts'
 import { createLog } from './log.ts'
 import { findModels } from './model-folder.ts'
@@ -18,7 +18,7 @@ import { statusOf } from './status.ts'
 /** Runs until a signal ends it. @throws when the data folder is in use, the model is not usable or the port is taken */
 export async function serve(config: Config): Promise<void> {
   const log = createLog(config)
-  await untilSignalled(async ({ open, signalled }) => {
+  await untilSignalled(async ({ open, ending }) => {
     await checkAddress(config)
     const configured = await findModels(config.models)
     const opening = open(openStorage(storageOptions(config, 'serve', log)))
@@ -36,15 +36,14 @@ export async function serve(config: Config): Promise<void> {
     const access = await open(startAccessService({ database: storage.database, log }))
     const services = await startServices({ storage, pool, configured, config, log }, open)
     const urlKey = storage.installation.keyFor('signed addresses')
-    const app = await open(buildApp({ ...services, access, config, urlKey, logger: log }))
+    const app = await open(buildApp({ ...services, access, config, urlKey, ending, logger: log }))
     const address = await app.listen({ host: config.host, port: config.port })
     const status = async () => statusOf(address, services.generation)
     // A lone process has the database to itself; commands ask it over this.
     if (!storage.database.isShared)
       await open(serveControl(config.dataDir, { status, ...keyHandlers(access.keys) }))
     console.log(greeting(config.publicUrl || address, models))
-    await signalled
-    log.info('shutting down')
+    await untilNoticed(ending, config, log)
   })
 }
 

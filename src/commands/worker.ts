@@ -1,4 +1,5 @@
 /** `atelier worker`: devices without the API. It listens only for probes and for Prometheus. */
+import { once } from 'node:events'
 import type { Config } from '../config.ts'
 import { startPool } from '../engine/pool.ts'
 import { modelsToServe } from '../fine-tuning/deployments.ts'
@@ -15,7 +16,7 @@ import { requireServer, startServices, storageOptions, worksWithOthers } from '.
 export async function worker(config: Config): Promise<void> {
   requireServer(config, 'worker')
   const log = createLog(config)
-  await untilSignalled(async ({ open, signalled }) => {
+  await untilSignalled(async ({ open, ending }) => {
     await checkAddress(config)
     const configured = await findModels(config.models)
     const storage = await open(openStorage(storageOptions(config, 'worker', log)))
@@ -25,11 +26,13 @@ export async function worker(config: Config): Promise<void> {
     )
     const pool = await worksWithOthers({ storage, pool: started, log, configured, models }, open)
     const { generation, fineTuning } = await startServices({ storage, pool, configured, config, log }, open)
-    const app = await open(buildWorkerApp({ generation, fineTuning, logger: log }))
+    const app = await open(buildWorkerApp({ generation, fineTuning, ending, logger: log }))
     const address = await app.listen({ host: config.host, port: config.port })
     const names = models.map(({ name }) => `"${name}"`).join(', ')
     console.log(`Atelier's worker makes pictures with ${names}, and tells of itself at ${address}`)
-    await signalled
+    if (!ending.aborted) await once(ending, 'abort')
+    log.info('told to end: finishing what is begun, and handing back the rest')
+    await Promise.all([generation.drain(config.drainTimeoutSeconds * 1000), fineTuning.drain()])
     log.info('shutting down')
   })
 }

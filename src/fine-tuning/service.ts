@@ -125,6 +125,8 @@ export interface FineTuningService {
     'get' | 'list' | 'live' | 'allLive' | 'rollback' | 'withdraw' | 'delete'
   >
   figures(): Promise<FineTuningFigures>
+  /** Takes nothing more, and saves what is at work, which goes back to the queue. */
+  drain(): Promise<void>
   /** Saves what is at work, which goes on at the next start. Leaves storage and pool open. */
   close(): Promise<void>
 }
@@ -208,6 +210,8 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
           onSteps: (steps, images) => totals.add(steps, images),
         })
       : undefined
+  let stopping: Promise<void> | undefined
+  const stopRunner = async () => (stopping ??= runner?.close())
 
   function beginValidation(job: FineTuningJob): void {
     if (validations.has(job.id)) return
@@ -400,10 +404,11 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
         imagesPerSecond: jobs.running > 0 ? imagesPerSecond : 0,
       }
     },
+    drain: stopRunner,
     async close() {
       stopTakingBack()
       await takingBack
-      await runner?.close()
+      await stopRunner()
       await Promise.all(validations.values())
       await stopListening()
     },

@@ -147,6 +147,11 @@ export interface GenerationService {
   count(): Promise<{ queued: number; running: number }>
   /** Resolves when the start-up sweep is through, with the number of blobs it removed. */
   readonly swept: Promise<number>
+  /**
+   * Takes nothing more, and hands back at once what no device has begun with. Resolves when the rest is finished, and after
+   * `withinMs` at the latest.
+   */
+  drain(withinMs: number): Promise<void>
   /** Stops the worker, which hands back what is unfinished. Leaves storage and pool open. */
   close(): Promise<void>
 }
@@ -396,6 +401,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
       }
     },
     swept,
+    drain: async (withinMs) => worker?.drain(withinMs),
     async close() {
       clearInterval(upkeepTimer)
       stopTakingBack()

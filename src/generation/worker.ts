@@ -6,6 +6,7 @@
  * is taken back by others; and an outcome waits until the database is there to hear of it.
  */
 import { createHash } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { ImageResult, Picture, ServingPool } from '../engine/pool.ts'
 import { EngineError } from '../engine/protocol.ts'
@@ -47,6 +48,8 @@ export type Settled =
 export interface Worker {
   /** Steps over all pictures and the expected time to the end; undefined for what no device here has begun with. */
   statusOf(id: string): { step: number; steps: number; etaMs: number } | undefined
+  /** Takes nothing more, hands back what no device has begun with, and waits for the rest for `withinMs` at most. */
+  drain(withinMs: number): Promise<void>
   /** Takes nothing more and hands back what is unfinished; cancels nothing. */
   close(): Promise<void>
 }
@@ -80,6 +83,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   let claiming: Promise<void> | undefined
   let claimAgain = false
   let lookForForgotten = false
+  let isDraining = false
+
+  const takesMore = () => !isDraining && !stop.signal.aborted
 
   function wake(): void {
     claimAgain = true
@@ -89,12 +95,12 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       )
       .finally(() => {
         claiming = undefined
-        if (claimAgain && !stop.signal.aborted) wake()
+        if (claimAgain && takesMore()) wake()
       })
   }
 
   async function claimAll(): Promise<void> {
-    while (claimAgain && !stop.signal.aborted) {
+    while (claimAgain && takesMore()) {
       claimAgain = false
       if (lookForForgotten) await takeBackForgotten()
       const held = [...inHand.values()].map(({ generation }) => generation)
@@ -315,6 +321,16 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
 
   return {
     statusOf: (id) => progress.statusOf(id),
+    async drain(withinMs) {
+      isDraining = true
+      await claiming
+      for (const [id, { abort }] of inHand) if (!progress.statusOf(id)) abort.abort(new Stopping())
+      const over = new AbortController()
+      const finished = Promise.all([...inHand.values()].map(({ done }) => done))
+      await Promise.race([finished, sleep(withinMs, undefined, { signal: over.signal })]).finally(() =>
+        over.abort(),
+      )
+    },
     async close() {
       stop.abort()
       const giveUpTimer = setTimeout(() => giveUp.abort(), stopWithinMs)

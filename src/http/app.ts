@@ -103,7 +103,9 @@ export interface AppDependencies {
   /** What addresses are signed with; the same in all processes of an installation. */
   readonly urlKey: Uint8Array
   readonly logger?: FastifyBaseLogger
-  /** How long `close()` lets waiting requests wait on before they are answered with 503. */
+  /** Aborted when the process was told to end: it says that it is not ready, and serves on until `close()`. */
+  readonly ending?: AbortSignal
+  /** How long `close()` lets waiting requests wait on before they are answered with 503; as configured, unless told. */
   readonly drainMs?: number
   /** After how long a silent stream of events is given a comment, so that nobody on the way hangs up. */
   readonly keepAliveMs?: number
@@ -123,7 +125,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     fineTuning,
     webhooks,
     config,
-    drainMs = 5_000,
+    ending,
+    drainMs = config.drainTimeoutSeconds * 1000,
     keepAliveMs = 15_000,
   } = dependencies
   const contract = readContract()
@@ -144,7 +147,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     routerOptions: { maxParamLength: 256 },
   })
 
-  const lifecycle = createLifecycle(app.server)
+  const lifecycle = createLifecycle(app.server, ending)
   const links = createLinks(dependencies)
   const metrics = createMetrics(generation, fineTuning)
   const archiveTypes = archiveTypesOf(contract.document)
@@ -186,8 +189,8 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     requireJsonBody(request, archivesFor(request, archiveTypes))
   })
   app.addHook('onSend', async (_request, reply) => {
-    // Connections that stay open would keep the server from closing.
-    if (lifecycle.isClosing) reply.header('connection', 'close')
+    // Connections that stay open would keep the server from closing, and their clients from going elsewhere.
+    if (lifecycle.isLeaving) reply.header('connection', 'close')
   })
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions, log } = request

@@ -3,8 +3,10 @@ import type { Server } from 'node:http'
 import type { FastifyReply } from 'fastify'
 
 export interface Lifecycle {
+  /** The server was told to end, and serves on until it closes. */
+  readonly isLeaving: boolean
   readonly isClosing: boolean
-  /** Aborted as soon as the server begins to shut down: for answers that the client can take up again elsewhere. */
+  /** Aborted as soon as the server closes: for answers without an end that the client can take up again elsewhere. */
   readonly closing: AbortSignal
   /** Aborted when waiting requests must be answered because the server goes. */
   readonly drained: AbortSignal
@@ -17,8 +19,10 @@ export interface Lifecycle {
 /**
  * Node's `server.close()` waits for connections on which nothing was ever asked, and clients open such ahead of need. So a
  * closing server hangs up on everybody as soon as it has answered what it was asked.
+ *
+ * @param leaving aborted when the server was told to end
  */
-export function createLifecycle(server: Server): Lifecycle {
+export function createLifecycle(server: Server, leaving?: AbortSignal): Lifecycle {
   const closing = new AbortController()
   const drained = new AbortController()
   let unanswered = 0
@@ -34,6 +38,9 @@ export function createLifecycle(server: Server): Lifecycle {
     })
   })
   return {
+    get isLeaving() {
+      return closing.signal.aborted || leaving?.aborted === true
+    },
     get isClosing() {
       return closing.signal.aborted
     },

@@ -7,12 +7,15 @@ import { createMetrics } from './metrics.ts'
 export interface WorkerAppDependencies {
   readonly generation: Pick<GenerationService, 'ready' | 'metrics' | 'models' | 'count'>
   readonly fineTuning: Pick<FineTuningService, 'figures'>
+  /** Aborted when the process was told to end: from then on it is not ready. */
+  readonly ending: AbortSignal
   readonly logger: FastifyBaseLogger
 }
 
 export async function buildWorkerApp({
   generation,
   fineTuning,
+  ending,
   logger,
 }: WorkerAppDependencies): Promise<FastifyInstance> {
   const app: FastifyInstance = Fastify({
@@ -23,7 +26,8 @@ export async function buildWorkerApp({
   const metrics = createMetrics(generation, fineTuning)
   app.get('/livez', async () => ({ status: 'alive' }))
   app.get('/readyz', async (_request, reply) => {
-    const isReady = generation.ready && (await generation.count().then(Boolean, () => false))
+    const isReady =
+      !ending.aborted && generation.ready && (await generation.count().then(Boolean, () => false))
     return isReady ? { status: 'ready' } : reply.code(503).send({ status: 'not ready' })
   })
   app.get('/metrics', async (_request, reply) => reply.type(metrics.contentType).send(await metrics.render()))

@@ -22,13 +22,19 @@ export interface Server {
 }
 
 export interface ServerOptions {
+  /** Which part of the service; all of it, unless told. */
+  readonly command?: 'serve' | 'api' | 'worker'
   readonly dataDir: string
   readonly environment?: Readonly<Record<string, string>>
 }
 
 /** Resolves when the service has printed its address. @throws with its output when it ends before that */
-export async function startServer({ dataDir, environment = {} }: ServerOptions): Promise<Server> {
-  const child = spawn(process.execPath, [entry, 'serve'], {
+export async function startServer({
+  command = 'serve',
+  dataDir,
+  environment = {},
+}: ServerOptions): Promise<Server> {
+  const child = spawn(process.execPath, [entry, command], {
     env: { ...withoutOurs(process.env), ATELIER_PORT: '0', ATELIER_DATA_DIR: dataDir, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -37,7 +43,7 @@ export async function startServer({ dataDir, environment = {} }: ServerOptions):
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on('line', (line) => {
         output.push(line)
-        const address = /^Atelier serves .* at (http:\S+)$/.exec(line)?.[1]
+        const address = /^Atelier\b.* at (http:\S+)$/.exec(line)?.[1]
         if (address) resolve(address)
       })
     }

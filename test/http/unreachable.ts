@@ -36,6 +36,7 @@ export const unreachableService: GenerationService = {
   linkToBlob: unreachable,
   count: unreachable,
   countWorkers: async () => undefined,
+  drain: unreachable,
   close: unreachable,
 }
 
@@ -69,5 +70,6 @@ export const idleFineTuning: FineTuningService = {
     images: 0,
     imagesPerSecond: 0,
   }),
+  drain: unreachable,
   close: unreachable,
 }

@@ -29,8 +29,8 @@ export function streamGenerationEvents(dependencies: RouteDependencies): Handler
     if (!generation) throw generationNotFound(id)
     if (request.method === 'HEAD') return reply.type(mediaType).send()
 
-    // The client comes again with Last-Event-ID, so that nothing is lost when a server that shuts down ends the stream.
-    const signal = AbortSignal.any([clientGone(reply), lifecycle.closing])
+    // The client comes again with Last-Event-ID, so that nothing is lost when a server that shuts down waits no longer.
+    const signal = AbortSignal.any([clientGone(reply), lifecycle.drained])
     const lastEventId = request.headers['last-event-id']
     const afterEventId = lastEventId === undefined ? undefined : Number(lastEventId)
     const coming = mine.events(id, { afterEventId, signal })

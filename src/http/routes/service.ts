@@ -7,8 +7,10 @@ export function getLiveness(): Handler<'getLiveness'> {
   return async () => ({ status: 'alive' })
 }
 
-export function getReadiness({ generation }: RouteDependencies): Handler<'getReadiness'> {
+export function getReadiness({ generation, lifecycle }: RouteDependencies): Handler<'getReadiness'> {
   return async () => {
+    if (lifecycle.isLeaving)
+      throw new ApiError('shutting_down', 'The server is shutting down', { headers: { 'retry-after': '5' } })
     if (!generation.ready)
       throw new ApiError('not_ready', 'The service is starting', { headers: { 'retry-after': '1' } })
     const workers = await generation.countWorkers()
