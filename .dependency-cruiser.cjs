@@ -48,6 +48,7 @@ module.exports = {
     only('weights'),
     only('outbound'),
     only('policy', 'outbound'),
+    only('hub', 'weights'),
     only('graph'),
     only('models', 'graph', 'weights'),
     only('training', 'models', 'diffusion', 'text', 'graph', 'weights', 'byte-lru.ts'),

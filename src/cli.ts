@@ -7,6 +7,7 @@ import type { EvaluateOptions } from './commands/evaluate.ts'
 import type { FinetuneOptions } from './commands/finetune.ts'
 import type { CreateKeyOptions } from './commands/key.ts'
 import type { ExportOptions } from './commands/model/export.ts'
+import type { PullCommandOptions } from './commands/model/pull.ts'
 import type { QuantizeOptions } from './commands/model/quantize.ts'
 import type { SynthOptions } from './commands/model/synth.ts'
 import { ConfigError, describeSettings, readConfig } from './config.ts'
@@ -154,6 +155,20 @@ key
   })
 
 const model = program.command('model').description('make checkpoints and tell what they need')
+
+model
+  .command('pull')
+  .description(
+    'fetch a checkpoint from the Hugging Face hub or a mirror, or go on with one; HF_TOKEN lets in',
+  )
+  .argument('<repository>', 'as ORG/NAME')
+  .argument('[dir]', 'folder to make (default: models/NAME)')
+  .option('--revision <revision>', 'branch, tag or commit', 'main')
+  .option('--endpoint <url>', 'of the hub or a mirror (default: HF_ENDPOINT, or https://huggingface.co)')
+  .action(async (repository: string, folder: string | undefined, options: PullCommandOptions) => {
+    const { modelPull } = await import('./commands/model/pull.ts')
+    process.exitCode = await modelPull(repository, folder, options)
+  })
 
 model
   .command('synth')
