@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { DockerfileParser, type Copy, type From, type JSONInstruction } from 'dockerfile-ast'
+import { DockerfileParser, type From, type JSONInstruction } from 'dockerfile-ast'
 import { validate } from 'dockerfile-utils'
 import { describe, expect, test } from 'vitest'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -25,7 +25,7 @@ const stages = dockerfile.getFROMs().map((from: From, index, all) => {
 })
 
 test('a linter finds nothing wrong', () => {
-  expect(validate(text).map(({ message, range }) => `${range.start.line + 1}: ${message}`)).toEqual([])
+  expect(validate(text)).toEqual([])
   expect(validate(text.replace('USER 10001', 'USRE 10001'))).not.toEqual([])
 })
 
@@ -48,7 +48,7 @@ test('the default target is the one for CPUs, and commands are lists of words', 
 test('what is copied from the clone is there, and is not kept from the builder', () => {
   const lines = readFileSync(join(root, '.dockerignore'), 'utf8').split('\n')
   const letIn = lines.flatMap((line) => (line.startsWith('!') ? [line.slice(1)] : []))
-  for (const copy of dockerfile.getCOPYs() as Copy[]) {
+  for (const copy of dockerfile.getCOPYs()) {
     if (copy.getFromFlag()) continue
     for (const source of copy
       .getArguments()
