@@ -108,6 +108,8 @@ async function makeGeneration(storage: Storage): Promise<string> {
     ...own,
     index: 0,
     bucket: { width: 512, height: 512 },
+    joules: null,
+    energySource: null,
     promptTruncated: false,
     modelVersion: 'tiny-1',
     timings: { waitMs: 1, encodeMs: 1, denoiseMs: 1, decodeMs: 1, computeMs: 1 },

@@ -414,6 +414,12 @@ const settings = {
     fallback: '5',
     ...integer(0, 86_400),
   }),
+  logPrompts: setting({
+    variable: 'ATELIER_LOG_PROMPTS',
+    description: 'whether prompts go into the log; without it nothing that users wrote does',
+    fallback: 'false',
+    ...oneOf('true', 'false'),
+  }),
   logLevel: setting({
     variable: 'ATELIER_LOG_LEVEL',
     description: 'least severe messages to log',

@@ -4,6 +4,7 @@ import { openDirectory } from '../cluster/directory.ts'
 import { openRemotePool } from '../cluster/tasks.ts'
 import type { Config } from '../config.ts'
 import { buildApp } from '../http/app.ts'
+import { openTracing } from '../tracing/tracing.ts'
 import { openStorage } from '../storage/storage.ts'
 import { untilNoticed, untilSignalled } from './lifetime.ts'
 import { checkAddress, checkExposure } from './listen.ts'
@@ -17,6 +18,8 @@ export async function api(config: Config): Promise<void> {
   const log = createLog(config)
   await untilSignalled(async ({ open, ending }) => {
     await checkAddress(config)
+    const tracing = await openTracing(process.env, 'api')
+    if (tracing) await open(tracing)
     const configured = await findModels(config.models)
     const storage = await open(openStorage(storageOptions(config, 'api', log)))
     await checkExposure(config, Promise.resolve(storage))
@@ -24,9 +27,9 @@ export async function api(config: Config): Promise<void> {
     const remote = await open(openRemotePool(storage))
     const pool = Object.assign(Object.create(directory.pool) as typeof directory.pool, remote)
     const access = await open(startAccessService({ database: storage.database, log }))
-    const services = await startServices({ storage, pool, configured, config, log }, open)
+    const services = await startServices({ storage, pool, configured, config, log, tracing }, open)
     const urlKey = storage.installation.keyFor('signed addresses')
-    const app = await open(buildApp({ ...services, access, config, urlKey, ending, logger: log }))
+    const app = await open(buildApp({ ...services, access, config, urlKey, ending, tracing, logger: log }))
     const address = await app.listen({ host: config.host, port: config.port })
     console.log(`Atelier's API listens at ${address}`)
     await untilNoticed(ending, config, log)

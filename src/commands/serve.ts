@@ -5,6 +5,7 @@ import { startPool } from '../engine/pool.ts'
 import { hasDeployments, modelsToServe } from '../fine-tuning/deployments.ts'
 import { buildApp } from '../http/app.ts'
 import { serveControl } from '../storage/control.ts'
+import { openTracing } from '../tracing/tracing.ts'
 import { openStorage } from '../storage/storage.ts'
 import { deviceOptions, logDeviceEvent } from './devices.ts'
 import { keyHandlers } from './key.ts'
@@ -20,6 +21,8 @@ export async function serve(config: Config): Promise<void> {
   const log = createLog(config)
   await untilSignalled(async ({ open, ending }) => {
     await checkAddress(config)
+    const tracing = await openTracing(process.env, 'serve')
+    if (tracing) await open(tracing)
     const configured = await findModels(config.models)
     const opening = open(openStorage(storageOptions(config, 'serve', log)))
     await checkExposure(config, opening)
@@ -34,9 +37,9 @@ export async function serve(config: Config): Promise<void> {
       ? await worksWithOthers({ storage, pool: started, log, configured, models }, open)
       : started
     const access = await open(startAccessService({ database: storage.database, log }))
-    const services = await startServices({ storage, pool, configured, config, log }, open)
+    const services = await startServices({ storage, pool, configured, config, log, tracing }, open)
     const urlKey = storage.installation.keyFor('signed addresses')
-    const app = await open(buildApp({ ...services, access, config, urlKey, ending, logger: log }))
+    const app = await open(buildApp({ ...services, access, config, urlKey, ending, tracing, logger: log }))
     const address = await app.listen({ host: config.host, port: config.port })
     const status = async () => statusOf(address, services.generation)
     // A lone process has the database to itself; commands ask it over this.

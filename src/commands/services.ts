@@ -5,6 +5,7 @@ import { serveTasks } from '../cluster/tasks.ts'
 import { ConfigError, type Config } from '../config.ts'
 import { startDatasetService, type DatasetService } from '../datasets/service.ts'
 import type { ModelFolder, Pool } from '../engine/pool.ts'
+import { openPowerMeter, type PowerOptions } from '../energy/power.ts'
 import { datasetInUse } from '../fine-tuning/datasets.ts'
 import { followDeployments } from '../fine-tuning/follow-deployments.ts'
 import {
@@ -17,6 +18,7 @@ import { parseAllowed } from '../outbound/addresses.ts'
 import type { ProcessKind } from '../storage/presence.ts'
 import type { Storage, StorageOptions } from '../storage/storage.ts'
 import { openContentPolicy, type PolicyOptions } from '../policy/service.ts'
+import type { Tracing } from '../tracing/tracing.ts'
 import { startWebhookService, type WebhookService } from '../webhooks/service.ts'
 import { fineTuningOptions } from './devices.ts'
 import type { Lifetime } from './lifetime.ts'
@@ -35,6 +37,7 @@ export interface ServiceParts {
   readonly configured: readonly ModelFolder[]
   readonly config: Config
   readonly log: Logger
+  readonly tracing?: Tracing | undefined
 }
 
 export const storageOptions = (config: Config, kind: ProcessKind, log: Logger): StorageOptions => ({
@@ -54,15 +57,18 @@ export function requireServer({ databaseUrl }: Pick<Config, 'databaseUrl'>, comm
 }
 
 export async function startServices(parts: ServiceParts, open: Lifetime['open']): Promise<Services> {
-  const { storage, pool, configured, config, log } = parts
+  const { storage, pool, configured, config, log, tracing } = parts
   const { dataDir, maxWaitSeconds, datasetsRoot: foldersRoot, maxDatasetMib } = config
   const policy = await openContentPolicy(policyOptions(config, log))
+  const power = 'generate' in pool ? await open(openPowerMeter(powerOptions(config, pool))) : undefined
   const generation = await open(
     startGenerationService({
       storage,
       pool,
       log,
       policy,
+      power,
+      tracing,
       maxWaitMs: maxWaitSeconds * 1000,
       retentionMs: config.retentionSeconds * 1000,
     }),
@@ -91,6 +97,15 @@ export async function startServices(parts: ServiceParts, open: Lifetime['open'])
     }),
   )
   return { generation, datasets, fineTuning, webhooks }
+}
+
+function powerOptions({ deviceWatts: watts, devices }: Config, pool: Pick<Pool, 'devices'>): PowerOptions {
+  const cpus = new Set(devices.filter(({ provider }) => provider === 'cpu').map(({ name }) => name))
+  const cpuBusyMs = () =>
+    pool.devices
+      .filter(({ name }) => cpus.has(name))
+      .reduce((sum, { load }) => sum + load.servingMs + load.training.deviceMs, 0)
+  return { watts, devices, cpuBusyMs }
 }
 
 function policyOptions(config: Config, log: Logger): PolicyOptions {

@@ -4,6 +4,7 @@ import type { Config } from '../config.ts'
 import { startPool } from '../engine/pool.ts'
 import { modelsToServe } from '../fine-tuning/deployments.ts'
 import { buildWorkerApp } from '../http/worker-app.ts'
+import { openTracing } from '../tracing/tracing.ts'
 import { openStorage } from '../storage/storage.ts'
 import { deviceOptions, logDeviceEvent } from './devices.ts'
 import { untilSignalled } from './lifetime.ts'
@@ -18,6 +19,8 @@ export async function worker(config: Config): Promise<void> {
   const log = createLog(config)
   await untilSignalled(async ({ open, ending }) => {
     await checkAddress(config)
+    const tracing = await openTracing(process.env, 'worker')
+    if (tracing) await open(tracing)
     const configured = await findModels(config.models)
     const storage = await open(openStorage(storageOptions(config, 'worker', log)))
     const models = await modelsToServe(storage, configured, log)
@@ -25,7 +28,10 @@ export async function worker(config: Config): Promise<void> {
       startPool(deviceOptions(config, models), (event) => logDeviceEvent(log, event)),
     )
     const pool = await worksWithOthers({ storage, pool: started, log, configured, models }, open)
-    const { generation, fineTuning } = await startServices({ storage, pool, configured, config, log }, open)
+    const { generation, fineTuning } = await startServices(
+      { storage, pool, configured, config, log, tracing },
+      open,
+    )
     const app = await open(buildWorkerApp({ generation, fineTuning, ending, logger: log }))
     const address = await app.listen({ host: config.host, port: config.port })
     const names = models.map(({ name }) => `"${name}"`).join(', ')

@@ -6,7 +6,7 @@ import type { TrainingCosts } from '../engine/pool.ts'
 import { heldOutCount } from '../training/data/selection.ts'
 import { loraFootprint, type ModelFootprint } from '../training/footprint.ts'
 import type { TrainingMethod, TrainingStage } from '../training/job.ts'
-import { footprint as usageFootprint, type Footprint, type Rates } from './energy.ts'
+import { footprint as usageFootprint, type Footprint, type Rates } from '../energy/footprint.ts'
 import { stepsOf, type JobParameters } from './specification.ts'
 
 export interface StagePlan {

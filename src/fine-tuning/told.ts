@@ -1,7 +1,7 @@
 /** What a run tells, and its rows beside the job's own: steps, samples and checkpoints. What a resumed run tells again is written over. */
 import type { Transaction } from '../storage/database.ts'
 import type { SampleReport, StepReport } from '../training/job.ts'
-import type { EnergyUse } from './energy.ts'
+import type { EnergyUse } from '../energy/footprint.ts'
 import type { NewEvent } from './events.ts'
 import { checkpointIdOf, sampleIdOf, type FinishedStage, type FineTuningJob } from './job.ts'
 import { overallStep } from './specification.ts'

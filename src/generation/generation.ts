@@ -3,6 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import type { SchedulerName } from '../diffusion/solvers.ts'
 import type { Bucket } from '../diffusion/buckets.ts'
 import { coverScale } from '../diffusion/enlarge.ts'
+import { sumEnergy, type EnergySource, type EnergyUse } from '../energy/footprint.ts'
 import type { PolicyErrorCode } from '../policy/errors.ts'
 import type { PhaseTimings, Priority, Receipt } from '../engine/pool.ts'
 import type { Generation as GenerationRow, Image as ImageRow } from '../storage/client/client.ts'
@@ -29,6 +30,9 @@ export interface ImageRecord {
   readonly timings: PhaseTimings
   /** Undefined for a picture from before there were receipts. */
   readonly receipt: Receipt | undefined
+  /** What it took of the device's energy; null where nothing is known of that, both. */
+  readonly joules: number | null
+  readonly energySource: EnergySource | null
   readonly modelVersion: string
   readonly parameters: GenerationParameters
 }
@@ -57,6 +61,8 @@ interface Common {
   readonly parameters: GenerationParameters
   readonly requestId: string
   readonly user: string | undefined
+  /** Of the request that asked for it, where that is traced. */
+  readonly traceparent: string | undefined
   readonly createdAt: Date
   /** How often a worker has taken it up. */
   readonly attempt: number
@@ -77,6 +83,7 @@ export interface GenerationReceipt {
   /** The text embeddings of every picture were there already. */
   readonly promptCached: boolean
   readonly devices: readonly string[]
+  readonly energy: EnergyUse | undefined
 }
 
 /** Where a generation's time went; a phase is that of the picture which spent most in it. */
@@ -197,6 +204,8 @@ export function toImageRecord(row: ImageRow & { generation: GenerationRow }): Im
       computeMs: row.computeMs,
     },
     receipt: toReceipt(row),
+    joules: row.joules,
+    energySource: row.energySource as EnergySource | null,
     modelVersion: row.modelVersion,
     parameters: toParameters(row.generation),
   }
@@ -229,7 +238,18 @@ function sumReceipts(images: readonly ImageRecord[]): GenerationReceipt | undefi
     maxBatchRows: Math.max(...receipts.map((receipt) => receipt.maxBatchRows)),
     promptCached: receipts.every((receipt) => receipt.promptCached),
     devices: [...new Set(receipts.map((receipt) => receipt.device))].sort(),
+    energy: energyOf(images),
   }
+}
+
+/** @returns undefined where it is not known of all of them */
+export function energyOf(
+  images: readonly Pick<ImageRecord, 'joules' | 'energySource'>[],
+): EnergyUse | undefined {
+  const known = images.flatMap(({ joules, energySource: source }) =>
+    joules === null || source === null ? [] : [{ joules, source }],
+  )
+  return known.length === images.length ? sumEnergy(known) : undefined
 }
 
 /** @throws when a row breaks the database's own checks on what each state carries */
@@ -242,6 +262,7 @@ export function toGeneration({
     parameters: toParameters(row),
     requestId: row.requestId,
     user: row.user ?? undefined,
+    traceparent: row.traceparent ?? undefined,
     createdAt: row.createdAt,
     attempt: row.attempt,
     priority: row.priority,

@@ -1,6 +1,7 @@
-/** Erases generations by their age: row, prompt, events and pictures. */
+/** Erases generations by their age, or all of a project up to a time: row, prompt, events and pictures. */
 import type { Logger } from 'pino'
-import { notify, type Transaction } from '../storage/database.ts'
+import type { Project } from '../access/project.ts'
+import { notify, Prisma, type Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import { eventChannel } from './event-log.ts'
 import { discardBlobs } from './sweep.ts'
@@ -19,24 +20,41 @@ export async function eraseExpired(
   { retentionMs, log }: RetentionOptions,
 ): Promise<number> {
   if (retentionMs === Infinity) return 0
-  let erased = 0
-  for (;;) {
-    const before = new Date(Date.now() - retentionMs)
-    const batch = await database.prisma.$transaction((transaction) => eraseSome(transaction, before))
-    await discardBlobs(batch.blobKeys, blobs, log)
-    erased += batch.ids.length
-    if (batch.ids.length < erasedTogether) break
-  }
+  const before = new Date(Date.now() - retentionMs)
+  const erased = await eraseAll(Prisma.sql`"finishedAt" < ${before}`, { database, blobs }, log)
   if (erased > 0) log.info({ erased }, 'erased generations that have reached their age')
   return erased
 }
 
+/** What has not ended stays. @returns how many were erased */
+export function eraseCreatedBefore(
+  storage: Pick<Storage, 'database' | 'blobs'>,
+  { project, before, log }: { readonly project: Project; readonly before: Date; readonly log: Logger },
+): Promise<number> {
+  const which = Prisma.sql`"project" = ${project} AND "createdAt" < ${before} AND "finishedAt" IS NOT NULL`
+  return eraseAll(which, storage, log)
+}
+
+async function eraseAll(
+  which: Prisma.Sql,
+  { database, blobs }: Pick<Storage, 'database' | 'blobs'>,
+  log: Logger,
+): Promise<number> {
+  let erased = 0
+  for (;;) {
+    const batch = await database.prisma.$transaction((transaction) => eraseSome(transaction, which))
+    await discardBlobs(batch.blobKeys, blobs, log)
+    erased += batch.ids.length
+    if (batch.ids.length < erasedTogether) return erased
+  }
+}
+
 async function eraseSome(
   transaction: Transaction,
-  before: Date,
+  which: Prisma.Sql,
 ): Promise<{ ids: readonly string[]; blobKeys: readonly string[] }> {
   const expired = await transaction.$queryRaw<{ id: string }[]>`
-    SELECT "id" FROM "Generation" WHERE "finishedAt" < ${before}
+    SELECT "id" FROM "Generation" WHERE ${which}
     ORDER BY "finishedAt" LIMIT ${erasedTogether} FOR UPDATE SKIP LOCKED`
   if (expired.length === 0) return { ids: [], blobKeys: [] }
   const ids = expired.map(({ id }) => id)

@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import type { Caller } from '../access/caller.ts'
 import type { Whose } from '../access/project.ts'
 import type { ModelInfo, Priority, ServingPool, ServingView } from '../engine/pool.ts'
+import type { PowerMeter } from '../energy/power.ts'
 import { noPolicy, type ContentPolicy } from '../policy/service.ts'
 import type { BlobLink, ByteRange } from '../storage/blobs.ts'
 import { StorageError } from '../storage/errors.ts'
@@ -34,10 +35,11 @@ import { IdempotentCalls, type IdempotentCall } from './idempotency.ts'
 import { GenerationLeases } from './leases.ts'
 import type { GenerationParameters } from './parameters.ts'
 import { GenerationReader, type GenerationPage, type ListOptions } from './reader.ts'
-import { eraseExpired } from './retention.ts'
+import { eraseCreatedBefore, eraseExpired } from './retention.ts'
 import { GenerationRecovery, type Recovery } from './recovery.ts'
 import { settledChannel } from './settling.ts'
 import { GenerationStore } from './store.ts'
+import type { Tracing } from '../tracing/tracing.ts'
 import { discardBlobs, sweepBlobs, type SweepOptions } from './sweep.ts'
 import { Totals, type TotalsSinceStart } from './totals.ts'
 import { admit, defaultWindow, rowTokensOf, type Window } from './turns.ts'
@@ -49,6 +51,8 @@ export type { GenerationPage, ListOptions } from './reader.ts'
 export interface CreateOptions {
   readonly requestId: string
   readonly user?: string | undefined
+  /** Of whoever asks (W3C Trace Context). */
+  readonly traceparent?: string | undefined
   readonly idempotencyKey?: string | undefined
   /**
    * What the client sent under that key, before defaults: this is compared, since defaults such as a drawn seed differ
@@ -110,6 +114,8 @@ export interface Generations extends Pictures {
    * @throws {GenerationError} `not_settled`
    */
   delete(id: string): Promise<boolean>
+  /** Removes all final generations that were created before a time, with their pictures. @returns how many */
+  deleteCreatedBefore(before: Date): Promise<number>
   /**
    * Every event after `afterEventId`, once and in order, those to come too; ends after the final one. An hour after the
    * end the events are gone, and only the final one is told.
@@ -161,6 +167,9 @@ export interface GenerationServiceOptions {
   /** Where it only tells of devices, other processes take from the queue. */
   readonly pool: ServingPool | ServingView
   readonly log: Logger
+  /** Nothing is said of energy without it. */
+  readonly power?: PowerMeter | undefined
+  readonly tracing?: Tracing | undefined
   /** Nothing is judged without it. */
   readonly policy?: ContentPolicy
   /** Expected wait beyond which new generations are refused with `queue_full`. */
@@ -178,7 +187,7 @@ const sweepSafetyAgeMs = 60 * 60 * 1000
 
 /** Takes up what an earlier process left, starts the worker and the sweep, and returns the service. */
 export async function startGenerationService(options: GenerationServiceOptions): Promise<GenerationService> {
-  const { storage, pool, log, policy = noPolicy, maxWaitMs, retentionMs = Infinity } = options
+  const { storage, pool, log, policy = noPolicy, power, tracing, maxWaitMs, retentionMs = Infinity } = options
   const { everyMs: sweepMs = sweepEveryMs, safetyAgeMs = sweepSafetyAgeMs } = options.sweep ?? {}
   const window = { ...defaultWindow, ...options.window }
   const store = new GenerationStore(storage)
@@ -229,6 +238,8 @@ export async function startGenerationService(options: GenerationServiceOptions):
           pool,
           log,
           policy,
+          power,
+          tracing,
           window,
           devices,
           onSettled,
@@ -290,7 +301,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
       ...pictures(project),
       async create(
         parameters,
-        { requestId, user, priority = 'normal', deadline, previews, webhook, ...idempotent },
+        { requestId, user, traceparent, priority = 'normal', deadline, previews, webhook, ...idempotent },
       ) {
         const { idempotencyKey: key, idempotencyBody: body = parameters } = idempotent
         const { idempotencyOperation: operation = 'generateImages' } = idempotent
@@ -311,6 +322,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
           parameters,
           requestId,
           user,
+          traceparent,
           priority,
           deadline,
           expectedMs,
@@ -358,6 +370,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
         if (blobKeys) await discardBlobs(blobKeys, storage.blobs, log)
         return blobKeys !== undefined
       },
+      deleteCreatedBefore: (before) => eraseCreatedBefore(storage, { project, before, log }),
       events: (id, options = {}) =>
         streamEvents(id, options, { project, reader, eventLog, announcements: news }),
       once: (call, work) => calls.once({ ...call, project }, work),

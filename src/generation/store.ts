@@ -38,6 +38,7 @@ export interface NewGeneration {
   readonly parameters: GenerationParameters
   readonly requestId: string
   readonly user: string | undefined
+  readonly traceparent?: string | undefined
   readonly priority: Priority
   readonly deadline: Date | undefined
   readonly previewSteps: readonly number[]
@@ -85,6 +86,7 @@ export class GenerationStore {
             project,
             keyId: caller.key?.id ?? null,
             user: request.user ?? null,
+            traceparent: request.traceparent ?? null,
             deadline: request.deadline ?? null,
             previewSteps: [...previewSteps],
             webhookUrl: webhook?.url ?? null,

@@ -1,4 +1,5 @@
 /** What this process has done since it started, for its metrics. */
+import { energySources, type EnergySource } from '../energy/footprint.ts'
 import type { Settled } from './worker.ts'
 
 export interface TotalsSinceStart {
@@ -10,6 +11,8 @@ export interface TotalsSinceStart {
   readonly images: number
   readonly deviceSeconds: number
   readonly rowSteps: number
+  /** Of stored pictures, by where the figure is from. */
+  readonly joules: Readonly<Record<EnergySource, number>>
 }
 
 export class Totals {
@@ -20,6 +23,10 @@ export class Totals {
   #images = 0
   #deviceMs = 0
   #rowSteps = 0
+  readonly #joules = Object.fromEntries(energySources.map((source) => [source, 0])) as Record<
+    EnergySource,
+    number
+  >
 
   add(settled: Settled): void {
     switch (settled.state) {
@@ -29,7 +36,8 @@ export class Totals {
       case 'succeeded':
         this.#succeeded += 1
         this.#images += settled.images.length
-        for (const { receipt } of settled.images) {
+        for (const { receipt, joules, energySource } of settled.images) {
+          if (joules !== null && energySource !== null) this.#joules[energySource] += joules
           this.#deviceMs += receipt.deviceMs
           this.#rowSteps += receipt.rowSteps
         }
@@ -45,6 +53,7 @@ export class Totals {
       images: this.#images,
       deviceSeconds: this.#deviceMs / 1000,
       rowSteps: this.#rowSteps,
+      joules: { ...this.#joules },
     }
   }
 }

@@ -10,11 +10,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { ImageResult, Picture, ServingPool } from '../engine/pool.ts'
 import { EngineError } from '../engine/protocol.ts'
+import type { EnergyUse } from '../energy/footprint.ts'
+import type { PowerMeter, Work } from '../energy/power.ts'
 import { PolicyError } from '../policy/errors.ts'
 import type { ContentPolicy } from '../policy/service.ts'
 import type { BlobKind } from '../storage/blobs.ts'
 import { isOutage, throughOutages } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { GenerationTrace, PictureTrace, Tracing } from '../tracing/tracing.ts'
 import { previewRequest } from './events.ts'
 import { EventLog } from './event-log.ts'
 import { Enlarger } from './enlarger.ts'
@@ -35,6 +38,8 @@ export interface WorkerOptions {
   readonly pool: ServingPool
   readonly log: Logger
   readonly policy: ContentPolicy
+  readonly power?: PowerMeter | undefined
+  readonly tracing?: Tracing | undefined
   readonly window: Window
   /** How many devices share the work. */
   readonly devices: () => number
@@ -72,7 +77,7 @@ interface InHand {
 }
 
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  const { storage, leases, recovery, pool, log, policy, window, devices, onSettled } = options
+  const { storage, leases, recovery, pool, log, policy, power, tracing, window, devices, onSettled } = options
   const inHand = new Map<string, InHand>()
   const lose = (id: string) => inHand.get(id)?.abort.abort(new Lost())
   const progress = new ProgressLog({ leases, blobs: storage.blobs, log, policy, onLost: lose })
@@ -160,8 +165,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
 
   async function finish(generation: ClaimedGeneration, abort: AbortController): Promise<void> {
     if (stop.signal.aborted) abort.abort(new Stopping())
-    const pictures = await makePictures(generation, abort)
+    const trace = tracing?.generation(generation)
+    const pictures = await makePictures(generation, abort, trace)
     const unwritten = await progress.end(generation.id)
+    trace?.end(pictures.state)
     const write = (outcome: () => Promise<Outcome>) => throughOutages(outcome, giveUp.signal)
     switch (pictures.state) {
       case 'made': {
@@ -205,11 +212,19 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
         readonly cause: unknown
       }
 
-  async function makePictures(generation: ClaimedGeneration, abort: AbortController): Promise<Pictures> {
+  async function makePictures(
+    generation: ClaimedGeneration,
+    abort: AbortController,
+    trace: GenerationTrace | undefined,
+  ): Promise<Pictures> {
     const makings = Array.from({ length: generation.parameters.count }, async (_, index) => {
+      const spans = trace?.picture(index)
       try {
-        return await makePicture(generation, index, abort.signal)
+        const made = await makePicture(generation, index, abort.signal, spans)
+        spans?.end()
+        return made
       } catch (error) {
+        spans?.end(error)
         // The first failure is the reason that counts; the others stop because of it.
         if (!abort.signal.aborted) abort.abort(new SiblingFailed(undefined, { cause: error }))
         throw error
@@ -233,9 +248,11 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     { id, attempt, parameters, priority, deadline, previewSteps }: ClaimedGeneration,
     index: number,
     signal: AbortSignal,
+    spans: PictureTrace | undefined,
   ): Promise<NewImage> {
     const own = parametersOfPicture(parameters, index)
     const { count: _, format, compression: __, ...request } = own
+    let work: Work | undefined
     const result = await pool.generate(
       {
         ...request,
@@ -244,8 +261,18 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
         deadlineMs: deadline?.getTime(),
         previews: previewRequest(previewSteps),
       },
-      { signal, onProgress: (told) => progress.note(id, index, told) },
+      {
+        signal,
+        onProgress(told) {
+          if (told.phase === 'started') work = power?.begin()
+          spans?.note(told)
+          progress.note(id, index, told)
+        },
+      },
     )
+    spans?.made(result)
+    const { device, deviceMs } = result.receipt
+    const energy = await work?.end(device, deviceMs)
     await judge(result, own, signal)
     const { modelVersion } = result
     const bytes = await encodeImage(result, own, { modelVersion, enlarger })
@@ -254,7 +281,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       owner: blobOwner({ id, attempt }),
     })
     const { width, height, seed, seedIndex } = own
-    return describeImage(result, { index, width, height, seed, seedIndex, format, blobKey, bytes })
+    return describeImage(result, energy, { index, width, height, seed, seedIndex, format, blobKey, bytes })
   }
 
   /** @throws {PolicyError} */
@@ -367,6 +394,7 @@ function describeFailure(cause: unknown): Failure {
 
 function describeImage(
   { width, height, promptTruncated, modelVersion, timings, receipt }: ImageResult,
+  energy: EnergyUse | undefined,
   {
     bytes,
     ...own
@@ -382,6 +410,8 @@ function describeImage(
     modelVersion,
     timings,
     receipt,
+    joules: energy?.joules ?? null,
+    energySource: energy?.source ?? null,
     sizeBytes: bytes.length,
     sha256,
   }

@@ -14,6 +14,7 @@ import type { Config } from '../config.ts'
 import type { DatasetService } from '../datasets/service.ts'
 import type { FineTuningService } from '../fine-tuning/service.ts'
 import type { GenerationService } from '../generation/service.ts'
+import type { RequestTrace, Tracing } from '../tracing/tracing.ts'
 import type { WebhookService } from '../webhooks/service.ts'
 import { hangUpOnRest, hasBody, headTimeoutMs, inTime, patienceFor } from './arrival.ts'
 import { createDoorkeeper } from './auth.ts'
@@ -78,6 +79,7 @@ import {
   cancelGeneration,
   createGeneration,
   deleteGeneration,
+  deleteGenerations,
   getGeneration,
   listGenerations,
 } from './routes/generations.ts'
@@ -105,6 +107,7 @@ export interface AppDependencies {
   readonly logger?: FastifyBaseLogger
   /** Aborted when the process was told to end: it says that it is not ready, and serves on until `close()`. */
   readonly ending?: AbortSignal
+  readonly tracing?: Tracing | undefined
   /** How long `close()` lets waiting requests wait on before they are answered with 503; as configured, unless told. */
   readonly drainMs?: number
   /** After how long a silent stream of events is given a comment, so that nobody on the way hangs up. */
@@ -126,6 +129,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     webhooks,
     config,
     ending,
+    tracing,
     drainMs = config.drainTimeoutSeconds * 1000,
     keepAliveMs = 15_000,
   } = dependencies
@@ -165,8 +169,12 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     sendError(unknownRoute(request, contract.document), request, reply),
   )
 
+  const traces = new WeakMap<FastifyRequest, RequestTrace>()
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
+    const { traceparent } = request.headers
+    if (tracing)
+      traces.set(request, tracing.request(typeof traceparent === 'string' ? traceparent : undefined))
   })
   await registerHeaders(app, config)
   const limits = await registerRateLimits(app, access.windows, config)
@@ -197,6 +205,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     const { statusCode: status, elapsedTime } = reply
     log.info({ method, route: routeOptions.url, status, durationMs: Math.round(elapsedTime) }, 'answered')
     hangUpOnRest(request)
+    traces.get(request)?.end({ method, route: routeOptions.url ?? 'unknown', status, requestId: request.id })
     metrics.observeRequest({ method, route: routeOptions.url ?? 'unknown', status }, elapsedTime / 1000)
   })
   app.addHook('preClose', async () => lifecycle.close(drainMs))
@@ -216,6 +225,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     links,
     metrics,
     startedAt,
+    traceparentOf: (request) => traces.get(request)?.traceparent,
     keepAliveMs,
   }
   await registerOperations(app, contract, {
@@ -224,6 +234,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     listGenerations: listGenerations(routes),
     getGeneration: getGeneration(routes),
     deleteGeneration: deleteGeneration(routes),
+    deleteGenerations: deleteGenerations(routes),
     cancelGeneration: cancelGeneration(routes),
     streamGenerationEvents: streamGenerationEvents(routes),
     getGenerationPreview: getGenerationPreview(routes),
@@ -286,7 +297,8 @@ function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply
   const { status, code, param } = error
   if (code === 'internal_error' || code === 'database_unavailable')
     request.log.error({ err: error.cause }, 'request failed')
-  else request.log.debug({ code, param }, 'request refused')
+  // The name of an unknown parameter is the client's own words.
+  else request.log.debug({ code, ...(code !== 'unknown_parameter' && { param }) }, 'request refused')
   void reply
     .code(status)
     .headers({ 'x-request-id': request.id, ...error.headers })

@@ -1,5 +1,6 @@
 /** What Prometheus is told: how long requests took, and the service's figures as they stand when it asks. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { co2Grams } from '../energy/footprint.ts'
 import type { FineTuningFigures, FineTuningService } from '../fine-tuning/service.ts'
 import type { GenerationMetrics, GenerationService } from '../generation/service.ts'
 
@@ -11,7 +12,10 @@ export interface Metrics {
   render(): Promise<string>
 }
 
-export function createMetrics(service: Service, fineTuning: Pick<FineTuningService, 'figures'>): Metrics {
+export function createMetrics(
+  service: Service,
+  fineTuning: Pick<FineTuningService, 'figures' | 'rates'>,
+): Metrics {
   const requests = new Registry()
   const durations = new Histogram({
     name: 'atelier_http_request_duration_seconds',
@@ -25,7 +29,7 @@ export function createMetrics(service: Service, fineTuning: Pick<FineTuningServi
     observeRequest: (labels, seconds) => durations.observe(labels, seconds),
     async render() {
       const families = [
-        ...describe(await service.metrics(), service.models),
+        ...describe(await service.metrics(), service.models, fineTuning.rates),
         ...describeTraining(await fineTuning.figures()),
       ]
       return Registry.merge([requests, collect(families)]).metrics()
@@ -84,7 +88,11 @@ function describeTraining({ jobs, ...figures }: FineTuningFigures): Family[] {
   ]
 }
 
-function describe(figures: GenerationMetrics, models: Service['models']): Family[] {
+function describe(
+  figures: GenerationMetrics,
+  models: Service['models'],
+  { gramsPerKwh }: FineTuningService['rates'],
+): Family[] {
   const { queued, running, totals, devices } = figures
   const perDevice = (value: (device: (typeof devices)[number]) => number): Family['samples'] =>
     devices.map((device) => [{ device: device.name }, value(device)])
@@ -114,6 +122,16 @@ function describe(figures: GenerationMetrics, models: Service['models']): Family
     ),
     counter('images', 'Pictures that were stored.', one(totals.images)),
     counter('device_seconds', 'Device time that stored pictures used.', one(totals.deviceSeconds)),
+    counter(
+      'energy_joules',
+      'Energy that stored pictures took; the source says whether it was measured or reckoned from configured watts.',
+      Object.entries(totals.joules).map(([source, joules]) => [{ source }, joules]),
+    ),
+    counter(
+      'co2_grams',
+      'Estimated from that.',
+      Object.entries(totals.joules).map(([source, joules]) => [{ source }, co2Grams(joules, gramsPerKwh)]),
+    ),
     counter('row_steps', 'Rows times steps of stored pictures.', one(totals.rowSteps)),
     counter(
       'policy_checks',

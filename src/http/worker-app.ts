@@ -6,7 +6,7 @@ import { createMetrics } from './metrics.ts'
 
 export interface WorkerAppDependencies {
   readonly generation: Pick<GenerationService, 'ready' | 'metrics' | 'models' | 'count'>
-  readonly fineTuning: Pick<FineTuningService, 'figures'>
+  readonly fineTuning: Pick<FineTuningService, 'figures' | 'rates'>
   /** Aborted when the process was told to end: from then on it is not ready. */
   readonly ending: AbortSignal
   readonly logger: FastifyBaseLogger

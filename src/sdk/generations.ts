@@ -42,6 +42,8 @@ export interface Generations {
   ): Promise<SchemaGeneration>
   /** Removes one that has ended, with its pictures. @throws {AtelierError} */
   delete(id: string, options?: RequestOptions): Promise<void>
+  /** Removes all that have ended and were created before a time, with their pictures. @returns how many. @throws {AtelierError} */
+  deleteCreatedBefore(time: Date | string, options?: RequestOptions): Promise<number>
   /**
    * What happens to it, up to its end, each event once and in order; a connection that breaks is taken up again where it was.
    * @throws {AtelierError}
@@ -85,6 +87,12 @@ export function createGenerations(raw: Client<paths, 'application/json'>, patien
     async delete(id, { signal } = {}) {
       const init = { params: { path: { id } }, ...withSignal(signal) }
       await expectSuccess(raw.DELETE('/v1/generations/{id}', init), signal)
+    },
+    async deleteCreatedBefore(time, { signal } = {}) {
+      const query = { created_before: typeof time === 'string' ? time : time.toISOString() }
+      const init = { params: { query }, ...withSignal(signal) }
+      const { deleted } = await unwrap(raw.DELETE('/v1/generations', init), signal)
+      return deleted
     },
     events(id, { signal, afterEventId } = {}) {
       const connect = (lastEventId: number | undefined) => {

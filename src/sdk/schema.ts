@@ -47,7 +47,11 @@ export interface paths {
          *     answers 200 when it did; otherwise 202. `Preference-Applied` says what was heeded.
          */
         post: operations["createGeneration"];
-        delete?: never;
+        /**
+         * Erase the project's generations that were created before a time.
+         * @description Those that have ended, with their prompts, pictures, previews and events; what waits or runs stays. The answer comes when they are gone. A request that breaks off can be sent again.
+         */
+        delete: operations["deleteGenerations"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1198,6 +1202,15 @@ export interface components {
             prompt_cached: boolean;
             /** @description Where it ran. */
             devices: string[];
+            /** @description Watt-hours of the devices; of power that was shared, its share by the devices' time. Null where nothing was recorded. */
+            energy_wh: number | null;
+            /** @description Estimated from that, at `ATELIER_CO2_G_PER_KWH`. */
+            co2_grams: number | null;
+            /**
+             * @description The machine's own meters, or `ATELIER_DEVICE_WATTS` for some or all of it.
+             * @enum {string|null}
+             */
+            energy_source: "rapl" | "nvidia-smi" | "configured" | null;
         };
         /** @description Where the time went, in milliseconds. */
         Timings: {
@@ -1284,6 +1297,11 @@ export interface components {
             /** @enum {string} */
             code: "unknown_model" | "device_failed" | "generation_failed" | "storage_failed" | "server_failed" | "content_policy_violation" | "moderation_unavailable";
             message: string;
+        };
+        GenerationDeletion: {
+            /** @constant */
+            object: "generation.deletion";
+            deleted: number;
         };
         GenerationList: {
             /** @constant */
@@ -2462,6 +2480,7 @@ export type SchemaGenerationTimings = components['schemas']['GenerationTimings']
 export type SchemaProgress = components['schemas']['Progress'];
 export type SchemaGenerationImage = components['schemas']['GenerationImage'];
 export type SchemaGenerationFailure = components['schemas']['GenerationFailure'];
+export type SchemaGenerationDeletion = components['schemas']['GenerationDeletion'];
 export type SchemaGenerationList = components['schemas']['GenerationList'];
 export type SchemaGenerationEvent = components['schemas']['GenerationEvent'];
 export type SchemaEventCommon = components['schemas']['EventCommon'];
@@ -2720,6 +2739,36 @@ export interface operations {
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["KeyConflict"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    deleteGenerations: {
+        parameters: {
+            query: {
+                /** @description Only those accepted before this time. */
+                created_before: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How many went. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GenerationDeletion"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];

@@ -89,6 +89,8 @@ const image = (blobKey: string, index = 0): NewImage => ({
   sizeBytes: 1,
   sha256: '0'.repeat(64),
   blobKey,
+  joules: null,
+  energySource: null,
   promptTruncated: false,
   modelVersion: 'v',
   timings: { waitMs: 1, encodeMs: 1, denoiseMs: 1, decodeMs: 1, computeMs: 1 },

@@ -226,6 +226,43 @@ describe('delete', () => {
   })
 })
 
+test('delete of many erases prompts, pictures and previews of what has ended before a time, and nothing else', async () => {
+  const made = [
+    await create(
+      { prompt: 'of my grandmother', negative_prompt: 'grandfather', steps: 2, preview_every: 1 },
+      wait,
+    ),
+    await create({ prompt: 'of my grandmother', steps: 1 }, { ...wait, 'idempotency-key': 'to-be-erased' }),
+  ]
+  holdAll()
+  const running = await create({ prompt: 'x', steps: 1 }).expect(202)
+  const before = new Date().toISOString()
+  const later = (await create({ prompt: 'y', steps: 1 }).expect(202)).body
+  const { storage } = service
+  const kept = (await Array.fromAsync(storage.blobs.list())).length
+  const { body } = await api().delete(`/v1/generations?created_before=${before}`).expect(200)
+  expect(body).toMatchObject({ object: 'generation.deletion' })
+  expect(body.deleted).toBeGreaterThanOrEqual(2)
+  for (const { body } of made) await api().get(`/v1/generations/${body.id}`).expect(404)
+  await api().get(`/v1/generations/${running.body.id}`).expect(200)
+  await api().get(`/v1/generations/${later.id}`).expect(200)
+  expect((await Array.fromAsync(storage.blobs.list())).length).toBeLessThanOrEqual(kept - 3)
+  const tables = await storage.database.prisma.$queryRaw<{ schema: string; name: string }[]>`
+    SELECT table_schema AS "schema", table_name AS "name" FROM information_schema.tables
+    WHERE table_type = 'BASE TABLE' AND table_schema IN ('public', 'pgboss')`
+  for (const { schema, name } of tables) {
+    const rows = await storage.database.prisma.$queryRawUnsafe<{ row: string }[]>(
+      `SELECT to_jsonb(t)::text AS row FROM "${schema}"."${name}" AS t`,
+    )
+    expect({ name, rows: rows.filter(({ row }) => /grandmother|grandfather/.test(row)) }).toEqual({
+      name,
+      rows: [],
+    })
+  }
+  await api().delete('/v1/generations').expect(400)
+  letGo()
+})
+
 describe('Idempotency-Key', () => {
   test('two hundred twins are one generation, marked as replayed but once', async () => {
     const key = { 'Idempotency-Key': 'native-twins' }

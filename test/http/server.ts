@@ -15,7 +15,9 @@ import {
 import { startGenerationService, type GenerationService } from '../../src/generation/service.ts'
 import { buildApp, type AppDependencies } from '../../src/http/app.ts'
 import { createAjv } from '../../src/http/validation.ts'
+import type { PowerMeter } from '../../src/energy/power.ts'
 import { noPolicy, type ContentPolicy } from '../../src/policy/service.ts'
+import type { Tracing } from '../../src/tracing/tracing.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { owned, type With } from '../access/owned.ts'
 import { prepare } from '../storage/prepared-folder.ts'
@@ -38,9 +40,20 @@ export async function startTestService(
     maxWaitMs?: number
     datasets?: Partial<DatasetServiceOptions>
     policy?: ContentPolicy
+    log?: Logger
+    power?: PowerMeter
+    tracing?: Tracing
   } = {},
 ): Promise<TestService> {
-  const { maxWaitMs = 600_000, datasets: datasetOptions, policy = noPolicy, ...paint } = options
+  const {
+    maxWaitMs = 600_000,
+    datasets: datasetOptions,
+    policy = noPolicy,
+    log = silent,
+    power,
+    tracing,
+    ...paint
+  } = options
   const dataDir = await mkdtemp(join(tmpdir(), 'atelier-http-'))
   await prepare(dataDir)
   const unexpected: Error[] = []
@@ -51,8 +64,10 @@ export async function startTestService(
     await startGenerationService({
       storage,
       pool,
-      log: silent,
+      log,
       policy,
+      power,
+      tracing,
       maxWaitMs,
       window: { images: 2 },
     }),

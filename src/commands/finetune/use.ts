@@ -1,6 +1,6 @@
 /** What a job uses while it runs, measured now and then: meters tell of the moment, or count up to a bound and begin anew. */
 import type { Pool } from '../../engine/pool.ts'
-import type { EnergyMeter } from '../../fine-tuning/energy.ts'
+import type { EnergyMeter } from '../../energy/meter.ts'
 import { TrainedTime } from '../../fine-tuning/trained-time.ts'
 
 const everyMs = 10_000

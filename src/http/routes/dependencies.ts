@@ -4,6 +4,7 @@ import type { AccessService } from '../../access/service.ts'
 import type { Config } from '../../config.ts'
 import type { DatasetService } from '../../datasets/service.ts'
 import type { FailedGeneration } from '../../generation/generation.ts'
+import type { GenerationParameters } from '../../generation/parameters.ts'
 import type { FineTuningService } from '../../fine-tuning/service.ts'
 import type { GenerationService } from '../../generation/service.ts'
 import type { WebhookService } from '../../webhooks/service.ts'
@@ -26,6 +27,8 @@ export interface RouteDependencies {
   readonly links: Links
   readonly metrics: Metrics
   readonly startedAt: Date
+  /** What is done for a request is traced under this; undefined where nothing is. */
+  readonly traceparentOf: (request: FastifyRequest) => string | undefined
   /** After how long a silent stream of events is given a comment. */
   readonly keepAliveMs: number
 }
@@ -48,6 +51,13 @@ export function readTime(text: string, param: string): Date {
   const message = `${param}: expected a time without leap seconds, got ${describeValue(text)}`
   throw new ApiError('invalid_value', message, { param })
 }
+
+/** Empty unless the operator asked for it. */
+export const promptsToLog = (
+  { prompt, negativePrompt }: Pick<GenerationParameters, 'prompt' | 'negativePrompt'>,
+  { logPrompts }: Pick<Config, 'logPrompts'>,
+): { readonly prompt?: string; readonly negativePrompt?: string } =>
+  logPrompts === 'true' ? { prompt, negativePrompt } : {}
 
 /** To a hundredth: more digits are noise. */
 export const roundMs = (ms: number): number => Math.round(ms * 100) / 100

@@ -1,7 +1,7 @@
 /** Jobs, what belongs to them, and deployments, as the contract has them. */
 import { basename, relative } from 'node:path'
 import type { Deployment } from '../../fine-tuning/deployments.ts'
-import { footprint, type Rates } from '../../fine-tuning/energy.ts'
+import { footprint, type Rates } from '../../energy/footprint.ts'
 import type { FineTuningEvent } from '../../fine-tuning/events.ts'
 import { eventIdOf, type FineTuningJob, type FinishedStage, type Usage } from '../../fine-tuning/job.ts'
 import type { JobPlan, StagePlan } from '../../fine-tuning/plan.ts'

@@ -1,5 +1,8 @@
 /** A generation, and what its pictures took and used, as the contract has them. */
+import type { Config } from '../../config.ts'
+import { co2Grams } from '../../energy/footprint.ts'
 import {
+  energyOf,
   isUpscaled,
   type Generation,
   type GenerationReceipt,
@@ -23,7 +26,7 @@ import { roundMs, type RouteDependencies } from './dependencies.ts'
 export async function describeGeneration(
   generation: Generation | GenerationStatus,
   request: Addressed,
-  { links }: Pick<RouteDependencies, 'links'>,
+  { links, config }: Pick<RouteDependencies, 'links' | 'config'>,
 ): Promise<SchemaGeneration> {
   const { parameters } = generation
   const live: Partial<GenerationStatus> = generation
@@ -51,7 +54,7 @@ export async function describeGeneration(
     parameters: describeParameters(parameters),
     images: await Promise.all(images),
     timings: succeeded ? describeTimings(succeeded.timings) : null,
-    receipt: succeeded?.receipt ? describeReceipt(succeeded.receipt) : null,
+    receipt: succeeded?.receipt ? describeReceipt(succeeded.receipt, config) : null,
     error: generation.state === 'failed' ? { ...generation.error } : null,
   }
 }
@@ -102,7 +105,10 @@ function describeGenerationImage(image: ImageRecord, url: string): SchemaGenerat
   }
 }
 
-export function describeReceipt({ deviceMs, ...receipt }: GenerationReceipt): SchemaReceipt {
+export function describeReceipt(
+  { deviceMs, energy, ...receipt }: GenerationReceipt,
+  { co2GramsPerKwh }: Pick<Config, 'co2GramsPerKwh'>,
+): SchemaReceipt {
   return {
     device_seconds: deviceMs / 1000,
     row_steps: receipt.rowSteps,
@@ -110,8 +116,23 @@ export function describeReceipt({ deviceMs, ...receipt }: GenerationReceipt): Sc
     batch_rows_max: receipt.maxBatchRows,
     prompt_cached: receipt.promptCached,
     devices: [...receipt.devices],
+    energy_wh: energy ? energy.joules / 3600 : null,
+    co2_grams: energy ? co2Grams(energy.joules, co2GramsPerKwh) : null,
+    energy_source: energy?.source ?? null,
   }
 }
+
+/** Of one picture. */
+export const describeImageReceipt = (
+  image: Pick<ImageRecord, 'receipt' | 'joules' | 'energySource'>,
+  config: Pick<Config, 'co2GramsPerKwh'>,
+): SchemaReceipt | null =>
+  image.receipt
+    ? describeReceipt(
+        { ...image.receipt, devices: [image.receipt.device], energy: energyOf([image]) },
+        config,
+      )
+    : null
 
 function describeTimings(timings: SucceededGeneration['timings']): SchemaGenerationTimings {
   return {

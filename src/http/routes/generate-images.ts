@@ -10,7 +10,13 @@ import { ApiError } from '../errors.ts'
 import { sendEvents } from '../event-stream.ts'
 import { clientGone } from '../lifecycle.ts'
 import { readParameters } from '../limits.ts'
-import { asFailure, asUnixSeconds, idempotencyKeyOf, type RouteDependencies } from './dependencies.ts'
+import {
+  asFailure,
+  asUnixSeconds,
+  idempotencyKeyOf,
+  promptsToLog,
+  type RouteDependencies,
+} from './dependencies.ts'
 import { describeOrigin, describeReceipt } from './describe-generation.ts'
 import { partialImagesOf, streamImages } from './stream-images.ts'
 
@@ -27,6 +33,7 @@ export function generateImages(dependencies: RouteDependencies): Handler<'genera
     const gone = clientGone(reply)
     const { generation, replayed } = await service.of(callerOf(request)).create(parameters, {
       requestId: request.id,
+      traceparent: dependencies.traceparentOf(request),
       user: body.safety_identifier || body.user || undefined,
       idempotencyKey,
       idempotencyBody: body,
@@ -34,7 +41,10 @@ export function generateImages(dependencies: RouteDependencies): Handler<'genera
       previews: partialImages === undefined ? undefined : { partialImages },
     })
     const { id } = generation
-    request.log.info({ generationId: id, replayed }, 'generation accepted')
+    request.log.info(
+      { generationId: id, replayed, ...promptsToLog(parameters, config) },
+      'generation accepted',
+    )
     if (replayed) reply.header('idempotency-replayed', 'true')
     if (idempotencyKey === undefined) cancelWhenGone(id, request, gone, dependencies)
 
@@ -108,7 +118,7 @@ async function answer(
 async function describe(
   { id, createdAt, parameters, images, receipt }: SucceededGeneration,
   request: Request,
-  { generation: service, links, contract }: RouteDependencies,
+  { generation: service, links, contract, config }: RouteDependencies,
 ): Promise<SchemaGeneratedImages> {
   const [first] = images
   if (!first) throw new Error(`generation ${id} has succeeded and has no pictures`)
@@ -136,7 +146,7 @@ async function describe(
     output_format: parameters.format,
     background: 'opaque',
     prompt_truncated: images.some((image) => image.promptTruncated),
-    receipt: receipt ? describeReceipt(receipt) : null,
+    receipt: receipt ? describeReceipt(receipt, config) : null,
     data: await Promise.all(images.map(describeImage)),
   }
 }

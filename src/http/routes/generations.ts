@@ -13,6 +13,7 @@ import {
   generationNotFound,
   generationUrl,
   idempotencyKeyOf,
+  promptsToLog,
   readTime,
   refuseBody,
   type RouteDependencies,
@@ -29,13 +30,17 @@ export function createGeneration(dependencies: RouteDependencies): Handler<'crea
     const { generation, replayed } = await mine.create(parameters, {
       ...readWishes(body, dependencies),
       requestId: request.id,
+      traceparent: dependencies.traceparentOf(request),
       user: body.user || undefined,
       idempotencyKey: idempotencyKeyOf(request),
       idempotencyBody: body,
       idempotencyOperation: 'createGeneration',
     })
     const { id } = generation
-    request.log.info({ generationId: id, replayed }, 'generation accepted')
+    request.log.info(
+      { generationId: id, replayed, ...promptsToLog(parameters, config) },
+      'generation accepted',
+    )
     const waitSeconds = readWait(request.headers.prefer)
     reply.header('location', generationUrl(request, config, id))
     if (replayed) reply.header('idempotency-replayed', 'true')
@@ -102,6 +107,16 @@ export function listGenerations(dependencies: RouteDependencies): Handler<'listG
       ),
       next_cursor: page.nextCursor ?? null,
     }
+  }
+}
+
+export function deleteGenerations({ generation: service }: RouteDependencies): Handler<'deleteGenerations'> {
+  return async (request) => {
+    refuseBody(request)
+    const before = readTime(request.query.created_before, 'created_before')
+    const deleted = await service.of(callerOf(request)).deleteCreatedBefore(before)
+    request.log.info({ deleted }, 'generations deleted')
+    return { object: 'generation.deletion', deleted }
   }
 }
 

@@ -7,7 +7,7 @@ import { mayLookAt } from '../caller.ts'
 import { ApiError } from '../errors.ts'
 import { describeValue } from '../validation.ts'
 import { asUnixSeconds, roundMs, type RouteDependencies } from './dependencies.ts'
-import { describeOrigin, describeParameters, describeReceipt } from './describe-generation.ts'
+import { describeOrigin, describeImageReceipt, describeParameters } from './describe-generation.ts'
 
 async function findImage(
   request: ContractRequest<'getImage' | 'getImageContent'>,
@@ -25,10 +25,10 @@ async function findImage(
 }
 
 export function getImage(dependencies: RouteDependencies): Handler<'getImage'> {
-  const { links } = dependencies
+  const { links, config } = dependencies
   return async (request) => {
     const image = await findImage(request, dependencies)
-    const { parameters, timings, receipt } = image
+    const { parameters, timings } = image
     return {
       id: image.id,
       object: 'image',
@@ -52,7 +52,7 @@ export function getImage(dependencies: RouteDependencies): Handler<'getImage'> {
         decode_ms: roundMs(timings.decodeMs),
         compute_ms: roundMs(timings.computeMs),
       },
-      receipt: receipt ? describeReceipt({ ...receipt, devices: [receipt.device] }) : null,
+      receipt: describeImageReceipt(image, config),
       parameters: describeParameters(parameters, { n: 1, seedIndex: image.seedIndex }),
     }
   }

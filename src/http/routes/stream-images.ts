@@ -13,7 +13,7 @@ import { callerOf } from '../caller.ts'
 import { ApiError, asApiError } from '../errors.ts'
 import type { ServerSentEvent } from '../event-stream.ts'
 import { asFailure, asUnixSeconds, generationNotFound, type RouteDependencies } from './dependencies.ts'
-import { describeOrigin, describeReceipt } from './describe-generation.ts'
+import { describeImageReceipt, describeOrigin } from './describe-generation.ts'
 
 type Request = ContractRequest<'generateImages'>
 
@@ -106,7 +106,7 @@ async function describeCompleted(
   id: string,
   at: Date,
   request: Request,
-  { generation: service }: RouteDependencies,
+  { generation: service, config }: RouteDependencies,
 ): Promise<SchemaCompletedImageEvent> {
   const { body, log } = request
   const generation = await service.of(callerOf(request)).get(id)
@@ -135,7 +135,7 @@ async function describeCompleted(
     seed: image.seed,
     seed_index: image.seedIndex,
     prompt_truncated: image.promptTruncated,
-    receipt: image.receipt ? describeReceipt({ ...image.receipt, devices: [image.receipt.device] }) : null,
+    receipt: describeImageReceipt(image, config),
   }
 }
 
