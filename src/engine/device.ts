@@ -71,6 +71,7 @@ const idle: DeviceLoad = {
   unitsOfWork: 0,
   denoisingCalls: 0,
   denoisingRows: 0,
+  denoisingTokens: 0,
   textEncodings: 0,
   promptCacheHits: 0,
   promptCacheBytes: 0,

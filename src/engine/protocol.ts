@@ -190,6 +190,8 @@ export interface DeviceLoad {
   /** Denoising calls so far, and the rows of all of them. */
   readonly denoisingCalls: number
   readonly denoisingRows: number
+  /** Image tokens of all those rows. */
+  readonly denoisingTokens: number
   readonly textEncodings: number
   readonly promptCacheHits: number
   readonly promptCacheBytes: number

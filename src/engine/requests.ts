@@ -30,6 +30,7 @@ export class Requests {
   #batchRows = 0
   #denoisingCalls = 0
   #denoisingRows = 0
+  #denoisingTokens = 0
   #servingMs = 0
   #etas: { readonly atMs: number; readonly ofTasks: ReadonlyMap<Task, number> } = {
     atMs: -Infinity,
@@ -86,6 +87,7 @@ export class Requests {
       unitsOfWork: this.#unitsOfWork,
       denoisingCalls: this.#denoisingCalls,
       denoisingRows: this.#denoisingRows,
+      denoisingTokens: this.#denoisingTokens,
       textEncodings: this.#textEncodings,
       promptCacheHits: sum(pipelines, ({ prompts }) => prompts.hits),
       promptCacheBytes: sum(pipelines, ({ prompts }) => prompts.bytes),
@@ -121,6 +123,7 @@ export class Requests {
       this.#batchRows = sum(outcome.needs, ({ rows }) => rows)
       this.#denoisingCalls += 1
       this.#denoisingRows += this.#batchRows
+      this.#denoisingTokens += sum(outcome.needs, ({ rows, tokens }) => rows * tokens)
     }
     if (outcome.kind === 'done') this.#observe(work, outcome)
     for (const [index, task] of work.tasks.entries()) {

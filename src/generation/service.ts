@@ -1,6 +1,7 @@
 /** One request's life, as its callers see it: accepted, waited for, looked at, cancelled, fetched. */
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
+import type { Registry } from 'prom-client'
 import type { Caller } from '../access/caller.ts'
 import type { Whose } from '../access/project.ts'
 import type { ModelInfo, Priority, ServingPool, ServingView } from '../engine/pool.ts'
@@ -81,6 +82,8 @@ export interface GenerationMetrics {
   readonly totals: TotalsSinceStart
   readonly devices: ServingPool['devices']
   readonly policy: ContentPolicy['totals']
+  /** Histograms of phases. */
+  readonly phaseTimes: Registry
 }
 
 /** What can be looked at by its address alone. */
@@ -411,6 +414,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
         totals: totals.now(),
         devices: pool.devices,
         policy: policy.totals,
+        phaseTimes: totals.phaseTimes.registry,
       }
     },
     swept,

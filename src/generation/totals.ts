@@ -1,5 +1,6 @@
 /** What this process has done since it started, for its metrics. */
 import { energySources, type EnergySource } from '../energy/footprint.ts'
+import { PhaseTimes } from './phase-times.ts'
 import type { Settled } from './worker.ts'
 
 export interface TotalsSinceStart {
@@ -16,6 +17,7 @@ export interface TotalsSinceStart {
 }
 
 export class Totals {
+  readonly phaseTimes = new PhaseTimes()
   cancelled = 0
   refused = 0
   #succeeded = 0
@@ -36,6 +38,10 @@ export class Totals {
       case 'succeeded':
         this.#succeeded += 1
         this.#images += settled.images.length
+        this.phaseTimes.add(
+          settled,
+          settled.images.map(({ timings }) => timings),
+        )
         for (const { receipt, joules, energySource } of settled.images) {
           if (joules !== null && energySource !== null) this.#joules[energySource] += joules
           this.#deviceMs += receipt.deviceMs

@@ -48,7 +48,13 @@ export interface WorkerOptions {
 }
 
 export type Settled =
-  { readonly state: 'succeeded'; readonly images: readonly NewImage[] } | { readonly state: 'failed' }
+  | {
+      readonly state: 'succeeded'
+      readonly images: readonly NewImage[]
+      readonly queuedMs: number
+      readonly totalMs: number
+    }
+  | { readonly state: 'failed' }
 
 export interface Worker {
   /** Steps over all pictures and the expected time to the end; undefined for what no device here has begun with. */
@@ -175,7 +181,11 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
         const { images } = pictures
         const startedAt = unwritten.startedAt ?? new Date()
         const succeed = () => leases.succeed(generation, images, { ...unwritten, startedAt })
-        if ((await write(succeed)) === 'written') return onSettled({ state: 'succeeded', images })
+        if ((await write(succeed)) === 'written') {
+          const [createdMs, startedMs] = [generation.createdAt.getTime(), startedAt.getTime()]
+          const queuedMs = startedMs - createdMs
+          return onSettled({ state: 'succeeded', images, queuedMs, totalMs: Date.now() - createdMs })
+        }
         break
       }
       case 'lost':

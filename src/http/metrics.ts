@@ -28,11 +28,12 @@ export function createMetrics(
     contentType: requests.contentType,
     observeRequest: (labels, seconds) => durations.observe(labels, seconds),
     async render() {
+      const figures = await service.metrics()
       const families = [
-        ...describe(await service.metrics(), service.models, fineTuning.rates),
+        ...describe(figures, service.models, fineTuning.rates),
         ...describeTraining(await fineTuning.figures()),
       ]
-      return Registry.merge([requests, collect(families)]).metrics()
+      return Registry.merge([requests, figures.phaseTimes, collect(families)]).metrics()
     },
   }
 }
@@ -193,6 +194,11 @@ function describe(
       'denoising_rows',
       'Rows of all of them: by the calls, how large batches were.',
       perDevice(({ load }) => load.denoisingRows),
+    ),
+    counter(
+      'denoising_tokens',
+      'Image tokens of those rows.',
+      perDevice(({ load }) => load.denoisingTokens),
     ),
     counter(
       'text_encodings',

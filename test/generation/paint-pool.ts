@@ -100,7 +100,7 @@ export function paintPool(options: PaintOptions = {}): PaintPool {
     ready: true,
     devices: Array.from({ length: devices }, (_, index): DeviceStatus => {
       const load = { backlogMs: 0, batchRows: 2, unitsOfWork: 0, denoisingCalls: 3, denoisingRows: 6 }
-      const cache = { textEncodings: 0, promptCacheHits: 0, promptCacheBytes: 0 }
+      const cache = { denoisingTokens: 96, textEncodings: 0, promptCacheHits: 0, promptCacheBytes: 0 }
       const training = { job: undefined, deviceMs: 0, units: 0, steps: 0 }
       return {
         name: `paint:${index}`,
