@@ -249,7 +249,7 @@ const settings = {
     variable: 'ATELIER_MODEL',
     description:
       'checkpoints to serve, separated by commas, the first by default: folders in the diffusers layout, names under models/, or folders of such folders',
-    fallback: 'tiny',
+    fallback: 'emoji',
     ...list('folders or names separated by commas', () => true),
   }),
   modelAliases: setting({

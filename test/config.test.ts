@@ -7,7 +7,7 @@ test('defaults are a whole and frozen configuration', () => {
   expect(config).toMatchObject({
     host: '127.0.0.1',
     port: 8080,
-    models: ['tiny'],
+    models: ['emoji'],
     devices: [{ name: 'cpu', provider: 'cpu' }],
     maxSide: 2048,
   })

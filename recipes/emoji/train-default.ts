@@ -8,7 +8,7 @@ import { readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { makeDataset } from './dataset.ts'
-import { baseSize, writeInitialModel } from './default-model.ts'
+import { pictureSize, writeInitialModel } from './default-model.ts'
 import { packageModel } from './package-model.ts'
 import type { Kind } from './recipes.ts'
 import { defaultCache, Renders } from './render.ts'
@@ -43,7 +43,7 @@ async function makePictures(): Promise<void> {
     console.log(`${count} pictures: ${kind}`)
     const unfinished = join(work, `${kind}.unfinished`)
     await rm(unfinished, { recursive: true, force: true })
-    await makeDataset({ out: unfinished, count, seed, kind, captions: 'dense', size: baseSize }, renders)
+    await makeDataset({ out: unfinished, count, seed, kind, captions: 'dense', size: pictureSize }, renders)
     await rename(unfinished, out)
   }
 }

@@ -6,9 +6,9 @@ import { csvHeader, csvRow, lineEnd } from '../../src/fine-tuning/metrics-csv.ts
 import type { StepMetrics } from '../../src/fine-tuning/reader.ts'
 
 /** Rows of the loss that are kept of each job; more are averaged together. */
-const keptRows = 300
+const keptRows = 100
 /** Of a sheet; more are left out between the first and the last. */
-const keptSamples = 8
+const keptSamples = 6
 const sampleSide = 128
 
 /** @param jobs folders as `atelier finetune` leaves them, in the order in which they followed each other */

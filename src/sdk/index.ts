@@ -12,7 +12,7 @@
  *     const { state, counts } = await atelier.datasets.wait(id)
  *
  *     const { jobs, checkpoints } = atelier.fineTuning
- *     const job = await jobs.create({ model: 'tiny', dataset: id, stages: [{ kind: 'aesthetic' }], suffix: 'pets' })
+ *     const job = await jobs.create({ model: 'emoji', dataset: id, stages: [{ kind: 'aesthetic' }], suffix: 'pets' })
  *     await jobs.waitFor(job.id)
  *     const [newest] = await Array.fromAsync(checkpoints.list(job.id))
  *     await checkpoints.deploy(job.id, newest.id)

@@ -887,7 +887,7 @@ export interface components {
             negative_prompt?: string | null;
             /**
              * @description A name that `GET /v1/models` lists, or one of its aliases; the first of them when left out.
-             * @example tiny
+             * @example emoji
              * @example gpt-image-1
              */
             model?: string | null;
@@ -1562,7 +1562,7 @@ export interface components {
             data: components["schemas"]["Model"][];
         };
         Model: {
-            /** @example tiny */
+            /** @example emoji */
             id: string;
             /** @constant */
             object: "model";
@@ -1606,7 +1606,7 @@ export interface components {
         CreateFineTuningJobRequest: {
             /**
              * @description What to begin with; a name that `GET /v1/models` lists.
-             * @example tiny
+             * @example emoji
              */
             model: string;
             /** @description What to train on, as it stands when the job is created. */
@@ -2293,7 +2293,7 @@ export interface components {
                 /**
                  * @example {
                  *       "error": {
-                 *         "message": "model: expected one of \"tiny\", \"gpt-image-1\", got \"sdxl\"",
+                 *         "message": "model: expected one of \"emoji\", \"gpt-image-1\", got \"sdxl\"",
                  *         "type": "invalid_request_error",
                  *         "param": "model",
                  *         "code": "model_not_found",
@@ -3707,7 +3707,7 @@ export interface operations {
             path: {
                 /**
                  * @description A model's name or one of its aliases.
-                 * @example tiny
+                 * @example emoji
                  */
                 id: string;
             };
@@ -4477,7 +4477,7 @@ export interface operations {
             path: {
                 /**
                  * @description The model's own name.
-                 * @example tiny
+                 * @example emoji
                  */
                 id: string;
             };
@@ -4522,7 +4522,7 @@ export interface operations {
             path: {
                 /**
                  * @description The model's own name.
-                 * @example tiny
+                 * @example emoji
                  */
                 id: string;
             };

@@ -35,7 +35,14 @@ export async function startServer({
   environment = {},
 }: ServerOptions): Promise<Server> {
   const child = spawn(process.execPath, [entry, command], {
-    env: { ...withoutOurs(process.env), ATELIER_PORT: '0', ATELIER_DATA_DIR: dataDir, ...environment },
+    env: {
+      ...withoutOurs(process.env),
+      ATELIER_PORT: '0',
+      ATELIER_DATA_DIR: dataDir,
+      // The smallest, unless a test is about another.
+      ATELIER_MODEL: 'tiny',
+      ...environment,
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const output: string[] = []

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, onTestFinished, test } from 'vitest'
 import { makeDataset } from '../../recipes/emoji/dataset.ts'
-import { baseSize, writeInitialModel } from '../../recipes/emoji/default-model.ts'
+import { pictureSize, writeInitialModel } from '../../recipes/emoji/default-model.ts'
 import { defaultCache, Renders } from '../../recipes/emoji/render.ts'
 import { temporaryFolder } from '../weights/folder.ts'
 
@@ -25,7 +25,7 @@ test('the first steps of every stage lower the loss on pictures that are held ou
     await using renders = await Renders.open(defaultCache)
     for (const [seed, kind] of (['single', 'compositions', 'aesthetic'] as const).entries()) {
       const out = join(pictures, kind)
-      await makeDataset({ out, count: 400, seed, kind, captions: 'dense', size: baseSize }, renders)
+      await makeDataset({ out, count: 400, seed, kind, captions: 'dense', size: pictureSize }, renders)
       for (const line of (await readFile(join(out, 'captions.jsonl'), 'utf8')).trimEnd().split('\n'))
         captions.push(...(JSON.parse(line) as { captions: string[] }).captions)
     }

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { writeInitialModel } from '../../../recipes/emoji/default-model.ts'
+import { baseSize, writeInitialModel } from '../../../recipes/emoji/default-model.ts'
 import { vocabulary } from '../../../recipes/emoji/vocabulary.ts'
 import { bucketsFor } from '../../../src/diffusion/buckets.ts'
 import { parseSchedulerConfig } from '../../../src/diffusion/scheduler-config.ts'
@@ -33,7 +33,7 @@ test('the initial model is what the recipe says, within the size that is shipped
   expect(parseSchedulerConfig(one.scheduler.config).predictionType).toBe('v_prediction')
   const [pixart, vae] = [readPixArtConfig(one.transformer.config), readVaeConfig(one.vae.config)]
   expect(pixart.microConditioned).toBe(true)
-  expect(pixart.sampleSize * vaeDownsampling(vae)).toBe(128)
+  expect(pixart.sampleSize * vaeDownsampling(vae)).toBe(baseSize)
   const grid = vaeDownsampling(vae) * pixart.patchSize
-  for (const { width, height } of bucketsFor(128)) expect([width % grid, height % grid]).toEqual([0, 0])
+  for (const { width, height } of bucketsFor(baseSize)) expect([width % grid, height % grid]).toEqual([0, 0])
 })
