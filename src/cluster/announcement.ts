@@ -2,6 +2,7 @@
 import type { Logger } from 'pino'
 import type { DeviceStatus, Pool, ServedModel } from '../engine/pool.ts'
 import type { Prisma } from '../storage/database.ts'
+import { oneAtATime } from '../storage/one-at-a-time.ts'
 import type { Presence } from '../storage/presence.ts'
 
 /** What the column `serves` of a worker's process holds. */
@@ -22,7 +23,6 @@ export async function announceDevices(
   log: Logger,
 ): Promise<Announcement> {
   let told = ''
-  let telling: Promise<void> | undefined
   const tell = async (): Promise<void> => {
     const announced: Announced = { models: pool.serves, devices: pool.devices }
     const json = JSON.stringify(announced)
@@ -31,15 +31,14 @@ export async function announceDevices(
     told = json
   }
   await tell()
-  const timer = setInterval(() => {
-    telling ??= tell()
-      .catch((error: unknown) => log.warn({ err: error }, 'cannot tell of the devices; will try again'))
-      .finally(() => (telling = undefined))
-  }, tellEveryMs)
+  const telling = oneAtATime(tell, (error) =>
+    log.warn({ err: error }, 'cannot tell of the devices; will try again'),
+  )
+  const timer = setInterval(telling.begin, tellEveryMs)
   return {
     async close() {
       clearInterval(timer)
-      await telling
+      await telling.idle()
     },
   }
 }

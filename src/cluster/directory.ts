@@ -4,6 +4,7 @@
  */
 import type { Logger } from 'pino'
 import { viewOf, type PlanningView } from '../engine/pool.ts'
+import { oneAtATime } from '../storage/one-at-a-time.ts'
 import { processChannel } from '../storage/presence.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { Announced } from './announcement.ts'
@@ -20,7 +21,6 @@ export async function openDirectory(
   log: Logger,
 ): Promise<Directory> {
   let known: Announced = { models: [], devices: [] }
-  let looking: Promise<void> | undefined
   const look = async (): Promise<void> => {
     const workers = (await presence.workers()).map(({ serves, ...worker }) => ({
       ...worker,
@@ -33,14 +33,12 @@ export async function openDirectory(
       ),
     }
   }
-  const lookSoon = () => {
-    looking ??= look()
-      .catch((error: unknown) => log.warn({ err: error }, 'cannot look for workers; will try again'))
-      .finally(() => (looking = undefined))
-  }
-  const stopListening = await database.listen(processChannel, lookSoon, lookSoon)
+  const looking = oneAtATime(look, (error) =>
+    log.warn({ err: error }, 'cannot look for workers; will try again'),
+  )
+  const stopListening = await database.listen(processChannel, looking.begin, looking.begin)
   await look()
-  const timer = setInterval(lookSoon, lookEveryMs)
+  const timer = setInterval(looking.begin, lookEveryMs)
   return {
     pool: viewOf(
       () => known.models,
@@ -49,7 +47,7 @@ export async function openDirectory(
     async close() {
       clearInterval(timer)
       await stopListening()
-      await looking
+      await looking.idle()
     },
   }
 }

@@ -7,6 +7,7 @@ import type { Logger } from 'pino'
 import { EngineError, type ExportOrder, type ModelFolder, type ModelInfo, type Pool } from '../engine/pool.ts'
 import { Announcements } from '../storage/announcements.ts'
 import { notify, Prisma } from '../storage/database.ts'
+import { oneAtATime } from '../storage/one-at-a-time.ts'
 import { throughOutages } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
 
@@ -87,14 +88,11 @@ export async function serveTasks(
   log: Logger,
 ): Promise<{ close(): Promise<void> }> {
   const { prisma } = database
-  let working: Promise<void> | undefined
   const closing = new AbortController()
 
-  const wake = (): void => {
-    working ??= workAll()
-      .catch((error: unknown) => log.warn({ err: error }, 'cannot take up tasks; will try again'))
-      .finally(() => (working = undefined))
-  }
+  const working = oneAtATime(workAll, (error) =>
+    log.warn({ err: error }, 'cannot take up tasks; will try again'),
+  )
 
   async function workAll(): Promise<void> {
     while (!closing.signal.aborted) {
@@ -149,15 +147,15 @@ export async function serveTasks(
     }
   }
 
-  const stopListening = await database.listen(askedChannel, wake, wake)
-  const timer = setInterval(wake, lookAgainMs)
-  wake()
+  const stopListening = await database.listen(askedChannel, working.begin, working.begin)
+  const timer = setInterval(working.begin, lookAgainMs)
+  working.begin()
   return {
     async close() {
       closing.abort()
       clearInterval(timer)
       await stopListening()
-      await working
+      await working.idle()
     },
   }
 }

@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import type { Caller } from '../access/caller.ts'
 import type { Whose } from '../access/project.ts'
 import type { Transaction } from '../storage/database.ts'
+import { oneAtATime } from '../storage/one-at-a-time.ts'
 import type { Storage } from '../storage/storage.ts'
 import { writeManifest } from '../training/data/manifest.ts'
 import type { Dataset, DatasetItem, DatasetProblem, DatasetSummary, ItemChanges } from './dataset.ts'
@@ -120,15 +121,11 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
   const intake = new Intake({ root, foldersRoot, limits, store, reader, log })
   const again = await intake.takeUp()
   if (!storage.database.isShared) await intake.sweep(again)
-  let takingUp: Promise<unknown> | undefined
-  const stopTakingUp = storage.presence.onOthersGone(() => {
-    takingUp ??= intake
-      .takeUp()
-      .catch((error: unknown) =>
-        log.warn({ err: error }, 'cannot look for datasets that others left; will try again'),
-      )
-      .finally(() => (takingUp = undefined))
-  })
+  const takingUp = oneAtATime(
+    () => intake.takeUp(),
+    (error) => log.warn({ err: error }, 'cannot look for datasets that others left; will try again'),
+  )
+  const stopTakingUp = storage.presence.onOthersGone(takingUp.begin)
   const folderOf = (id: string) => join(root, id)
 
   function pictures(whose: Whose): Pictures {
@@ -220,7 +217,7 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
     pictures,
     async close() {
       stopTakingUp()
-      await takingUp
+      await takingUp.idle()
       await intake.close()
     },
   }

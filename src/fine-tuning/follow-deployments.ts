@@ -1,6 +1,7 @@
 /** A worker serves what the rows say, whichever process has changed them: at its start, when it is told, and now and then. */
 import type { Logger } from 'pino'
 import type { ModelFolder, Pool } from '../engine/pool.ts'
+import { oneAtATime } from '../storage/one-at-a-time.ts'
 import type { Storage } from '../storage/storage.ts'
 import { deploymentChannel, modelsToServe } from './deployments.ts'
 
@@ -24,7 +25,6 @@ export interface Following {
 export async function followDeployments(options: FollowOptions): Promise<Following> {
   const { storage, pool, log, configured } = options
   const serving = new Map(options.serving.map(({ name, folder }) => [name, folder]))
-  let following: Promise<void> | undefined
   let again = false
 
   const followed: Pick<Pool, 'deploy' | 'withdraw'> = {
@@ -50,16 +50,19 @@ export async function followDeployments(options: FollowOptions): Promise<Followi
       if (!wanted.some((model) => model.name === name)) await followed.withdraw(name)
   }
 
-  function look(): void {
-    again = true
-    following ??= (async () => {
+  const following = oneAtATime(
+    async () => {
       while (again) {
         again = false
         await follow()
       }
-    })()
-      .catch((error: unknown) => log.error({ err: error }, 'cannot serve what was deployed; will try again'))
-      .finally(() => (following = undefined))
+    },
+    (error) => log.error({ err: error }, 'cannot serve what was deployed; will try again'),
+  )
+
+  function look(): void {
+    again = true
+    following.begin()
   }
 
   const stopListening = await storage.database.listen(deploymentChannel, look, look)
@@ -71,7 +74,7 @@ export async function followDeployments(options: FollowOptions): Promise<Followi
       clearInterval(timer)
       again = false
       await stopListening()
-      await following
+      await following.idle()
     },
   }
 }

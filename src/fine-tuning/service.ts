@@ -14,6 +14,7 @@ import type { Rates } from '../energy/footprint.ts'
 import { openEnergyMeter } from '../energy/meter.ts'
 import type { ModelFolder, ModelInfo, PlanningView, Pool } from '../engine/pool.ts'
 import { Announcements } from '../storage/announcements.ts'
+import { oneAtATime } from '../storage/one-at-a-time.ts'
 import { noPolicy, type ContentPolicy } from '../policy/service.ts'
 import type { Storage } from '../storage/storage.ts'
 import { readFootprint } from '../training/footprint.ts'
@@ -240,16 +241,11 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
   }
 
   await takeUp(recovery)
-  let takingBack: Promise<void> | undefined
-  const stopTakingBack = presence.onOthersGone(() => {
-    takingBack ??= runs
-      .takeBack()
-      .then(takeUp)
-      .catch((error: unknown) =>
-        log.warn({ err: error }, 'cannot look for jobs that others left; will try again'),
-      )
-      .finally(() => (takingBack = undefined))
-  })
+  const takingBack = oneAtATime(
+    async () => takeUp(await runs.takeBack()),
+    (error) => log.warn({ err: error }, 'cannot look for jobs that others left; will try again'),
+  )
+  const stopTakingBack = presence.onOthersGone(takingBack.begin)
 
   /** Folders of jobs that were deleted when a kill came between. */
   async function sweepJobs(): Promise<void> {
@@ -408,7 +404,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     drain: stopRunner,
     async close() {
       stopTakingBack()
-      await takingBack
+      await takingBack.idle()
       await stopRunner()
       await Promise.all(validations.values())
       await stopListening()

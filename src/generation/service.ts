@@ -9,6 +9,7 @@ import type { PowerMeter } from '../energy/power.ts'
 import { noPolicy, type ContentPolicy } from '../policy/service.ts'
 import type { BlobLink, ByteRange } from '../storage/blobs.ts'
 import { StorageError } from '../storage/errors.ts'
+import { oneAtATime } from '../storage/one-at-a-time.ts'
 import { throughOutages } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Announcements } from '../storage/announcements.ts'
@@ -208,12 +209,11 @@ export async function startGenerationService(options: GenerationServiceOptions):
       log.error({ failed }, 'gave up generations under which the server died again and again')
   }
   await takeUp(() => (database.isShared ? recovery.takeBack() : recovery.recover()))
-  let takingBack: Promise<void> | undefined
-  const stopTakingBack = presence.onOthersGone(() => {
-    takingBack ??= takeUp(() => recovery.takeBack())
-      .catch((error: unknown) => log.warn({ err: error }, 'cannot look for what others left; will try again'))
-      .finally(() => (takingBack = undefined))
-  })
+  const takingBack = oneAtATime(
+    () => takeUp(() => recovery.takeBack()),
+    (error) => log.warn({ err: error }, 'cannot look for what others left; will try again'),
+  )
+  const stopTakingBack = presence.onOthersGone(takingBack.begin)
 
   const [settlements, news] = [new Announcements(), new Announcements()]
   const stopListening = await Promise.all([
@@ -424,7 +424,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
       stopTakingBack()
       await worker?.close()
       await kept
-      await takingBack
+      await takingBack.idle()
       await Promise.all(stopListening.map((stop) => stop()))
     },
   }

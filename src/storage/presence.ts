@@ -10,6 +10,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { notify, Prisma, type Database, type Transaction } from './database.ts'
 import { StorageError } from './errors.ts'
+import { oneAtATime, type Repeatedly } from './one-at-a-time.ts'
 import { isOutage } from './outage.ts'
 
 export type ProcessKind = 'serve' | 'api' | 'worker'
@@ -35,7 +36,6 @@ export interface WorkerRecord {
 export class Presence {
   readonly #database: Database
   readonly #kind: ProcessKind
-  readonly #onError: (error: Error) => void
   readonly #onGone = new Set<() => void>()
   readonly #onOthersGone = new Set<() => void>()
   readonly #timers: NodeJS.Timeout[] = []
@@ -43,13 +43,15 @@ export class Presence {
   #serves: Prisma.InputJsonValue | undefined
   #heardSinceMs = performance.now()
   #heardAtMs = performance.now()
-  #telling: Promise<void> | undefined
-  #looking: Promise<void> | undefined
+  readonly #telling: Repeatedly
+  readonly #looking: Repeatedly
 
   private constructor(database: Database, kind: ProcessKind, onError: (error: Error) => void) {
     this.#database = database
     this.#kind = kind
-    this.#onError = onError
+    const report = (error: unknown) => onError(error as Error)
+    this.#telling = oneAtATime(() => this.#tell(), report)
+    this.#looking = oneAtATime(() => this.#look(), report)
     this.#id = newId(kind)
   }
 
@@ -61,8 +63,10 @@ export class Presence {
     const presence = new Presence(database, kind, onError)
     await presence.#register()
     if (database.isShared) {
-      const { heard, look } = presence.#safely()
-      presence.#timers.push(setInterval(heard, heardEveryMs), setInterval(look, lookEveryMs))
+      presence.#timers.push(
+        setInterval(presence.#telling.begin, heardEveryMs),
+        setInterval(presence.#looking.begin, lookEveryMs),
+      )
     }
     return presence
   }
@@ -131,7 +135,7 @@ export class Presence {
 
   async close(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
-    await Promise.all([this.#telling, this.#looking])
+    await Promise.all([this.#telling.idle(), this.#looking.idle()])
     try {
       await this.#database.prisma.$transaction(async (transaction) => {
         await transaction.process.updateMany({ where: { id: this.#id }, data: { goneAt: new Date() } })
@@ -154,23 +158,6 @@ export class Presence {
       })
       await notify(transaction, processChannel, this.#id)
     })
-  }
-
-  /** What timers call: one at a time, and what fails is tried again the next time. */
-  #safely() {
-    const report = (error: unknown) => this.#onError(error as Error)
-    return {
-      heard: () => {
-        this.#telling ??= this.#tell()
-          .catch(report)
-          .finally(() => (this.#telling = undefined))
-      },
-      look: () => {
-        this.#looking ??= this.#look()
-          .catch(report)
-          .finally(() => (this.#looking = undefined))
-      },
-    }
   }
 
   async #tell(): Promise<void> {
