@@ -1,16 +1,14 @@
 /** `atelier api`: HTTP without devices. Workers make the pictures; the database is what they share. */
-import { startAccessService } from '../access/service.ts'
 import { openDirectory } from '../cluster/directory.ts'
 import { openRemotePool } from '../cluster/tasks.ts'
 import type { Config } from '../config.ts'
-import { buildApp } from '../http/app.ts'
 import { openTracing } from '../tracing/tracing.ts'
 import { openStorage } from '../storage/storage.ts'
 import { untilNoticed, untilSignalled } from './lifetime.ts'
 import { checkAddress, checkExposure } from './listen.ts'
 import { createLog } from './log.ts'
 import { findModels } from './model-folder.ts'
-import { requireServer, startServices, storageOptions } from './services.ts'
+import { requireServer, serveApi, storageOptions } from './services.ts'
 
 /** Runs until a signal ends it. @throws when the database is out of reach or the port is taken */
 export async function api(config: Config): Promise<void> {
@@ -26,11 +24,8 @@ export async function api(config: Config): Promise<void> {
     const directory = await open(openDirectory(storage, log))
     const remote = await open(openRemotePool(storage))
     const pool = Object.assign(Object.create(directory.pool) as typeof directory.pool, remote)
-    const access = await open(startAccessService({ database: storage.database, log }))
-    const services = await startServices({ storage, pool, configured, config, log, tracing }, open)
-    const urlKey = storage.installation.keyFor('signed addresses')
-    const app = await open(buildApp({ ...services, access, config, urlKey, ending, tracing, logger: log }))
-    const address = await app.listen({ host: config.host, port: config.port })
+    const parts = { storage, pool, configured, config, log, tracing }
+    const { address } = await serveApi(parts, { open, ending })
     console.log(`Atelier's API listens at ${address}`)
     await untilNoticed(ending, config, log)
   })

@@ -1,9 +1,7 @@
 /** `atelier serve`: puts the service together, listens, and takes it apart again on SIGTERM or SIGINT. */
-import { startAccessService } from '../access/service.ts'
 import type { Config } from '../config.ts'
 import { startPool } from '../engine/pool.ts'
 import { hasDeployments, modelsToServe } from '../fine-tuning/deployments.ts'
-import { buildApp } from '../http/app.ts'
 import { serveControl } from '../storage/control.ts'
 import { openTracing } from '../tracing/tracing.ts'
 import { openStorage } from '../storage/storage.ts'
@@ -13,7 +11,7 @@ import { untilNoticed, untilSignalled } from './lifetime.ts'
 import { checkAddress, checkExposure } from './listen.ts'
 import { createLog } from './log.ts'
 import { findModels } from './model-folder.ts'
-import { startServices, storageOptions, worksWithOthers } from './services.ts'
+import { serveApi, storageOptions, worksWithOthers } from './services.ts'
 import { statusOf } from './status.ts'
 
 /** Runs until a signal ends it. @throws when the data folder is in use, the model is not usable or the port is taken */
@@ -36,11 +34,8 @@ export async function serve(config: Config): Promise<void> {
     const pool = storage.database.isShared
       ? await worksWithOthers({ storage, pool: started, log, configured, models }, open)
       : started
-    const access = await open(startAccessService({ database: storage.database, log }))
-    const services = await startServices({ storage, pool, configured, config, log, tracing }, open)
-    const urlKey = storage.installation.keyFor('signed addresses')
-    const app = await open(buildApp({ ...services, access, config, urlKey, ending, tracing, logger: log }))
-    const address = await app.listen({ host: config.host, port: config.port })
+    const parts = { storage, pool, configured, config, log, tracing }
+    const { address, access, services } = await serveApi(parts, { open, ending })
     const status = async () => statusOf(address, services.generation)
     // A lone process has the database to itself; commands ask it over this.
     if (!storage.database.isShared)
@@ -52,7 +47,7 @@ export async function serve(config: Config): Promise<void> {
 
 function greeting(address: string, models: readonly { readonly name: string }[]): string {
   const names = models.map(({ name }) => `"${name}"`).join(', ')
-  const body = JSON.stringify({ prompt: 'a small cactus with a happy face' })
+  const body = JSON.stringify({ prompt: 'a cat face on a dark blue background' })
   return [
     `Atelier serves ${models.length === 1 ? 'the model' : 'the models'} ${names} at ${address}`,
     'Try:',

@@ -1,5 +1,6 @@
 /** The services of a process, put together the same way whether it does everything or a part. */
 import type { Logger } from 'pino'
+import { startAccessService, type AccessService } from '../access/service.ts'
 import { announceDevices } from '../cluster/announcement.ts'
 import { serveTasks } from '../cluster/tasks.ts'
 import { ConfigError, type Config } from '../config.ts'
@@ -14,6 +15,7 @@ import {
   type FineTuningService,
 } from '../fine-tuning/service.ts'
 import { startGenerationService, type GenerationService } from '../generation/service.ts'
+import { buildApp } from '../http/app.ts'
 import { parseAllowed } from '../outbound/addresses.ts'
 import type { ProcessKind } from '../storage/presence.ts'
 import type { Storage, StorageOptions } from '../storage/storage.ts'
@@ -97,6 +99,19 @@ export async function startServices(parts: ServiceParts, open: Lifetime['open'])
     }),
   )
   return { generation, datasets, fineTuning, webhooks }
+}
+
+/** Puts the API before the services, and listens. @returns where, and what the answers come from */
+export async function serveApi(
+  parts: ServiceParts,
+  { open, ending }: Lifetime,
+): Promise<{ readonly address: string; readonly access: AccessService; readonly services: Services }> {
+  const { storage, config, log, tracing } = parts
+  const access = await open(startAccessService({ database: storage.database, log }))
+  const services = await startServices(parts, open)
+  const urlKey = storage.installation.keyFor('signed addresses')
+  const app = await open(buildApp({ ...services, access, config, urlKey, ending, tracing, logger: log }))
+  return { address: await app.listen({ host: config.host, port: config.port }), access, services }
 }
 
 function powerOptions({ deviceWatts: watts, devices }: Config, pool: Pick<Pool, 'devices'>): PowerOptions {
