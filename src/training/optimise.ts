@@ -15,8 +15,9 @@ export interface StepGradients {
   readonly loss: number
 }
 
-export interface StepRates {
+export interface OptimisedStage {
   readonly stage: TrainingStage
+  /** Of a parameter's key: those learn at a rate of their own. */
   readonly isTextEncoder: (key: string) => boolean
 }
 
@@ -28,7 +29,7 @@ export interface StepRates {
 export async function* optimise(
   { weights, average, optimiser }: TrainingState,
   { gradients, weight, loss }: StepGradients,
-  { stage, isTextEncoder }: StepRates,
+  { stage, isTextEncoder }: OptimisedStage,
   step: number,
 ): Units<Pick<StepReport, 'loss' | 'gradientNorm' | 'learningRate'> | undefined> {
   const gradientNorm = (yield* paced('update', normPass(gradients))) / weight

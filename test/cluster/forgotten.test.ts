@@ -4,7 +4,6 @@
  */
 import { pino } from 'pino'
 import { expect, onTestFinished, test } from 'vitest'
-import { keyless } from '../../src/access/caller.ts'
 import { defaultProject } from '../../src/access/project.ts'
 import { IdempotentCalls } from '../../src/generation/idempotency.ts'
 import { GenerationLeases } from '../../src/generation/leases.ts'
@@ -14,7 +13,7 @@ import { startWorker } from '../../src/generation/worker.ts'
 import { noPolicy } from '../../src/policy/service.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { paintPool } from '../generation/paint-pool.ts'
-import { someParameters } from '../generation/parameters.ts'
+import { someParameters, someRequest } from '../generation/parameters.ts'
 import { serverDatabase } from '../postgres/database.ts'
 import { temporaryFolder } from '../storage/folders.ts'
 
@@ -41,21 +40,8 @@ async function create(storage: Storage, count: number): Promise<string[]> {
   const store = new GenerationStore(storage)
   const ids: string[] = []
   for (let seed = 0; seed < count; seed++) {
-    const { generation } = await store.create(
-      {
-        caller: keyless,
-        parameters: someParameters({ seed }),
-        requestId: 'req',
-        user: undefined,
-        priority: 'normal',
-        deadline: undefined,
-        previewSteps: [],
-        expectedMs: 1,
-        rowTokens: 1,
-        idempotency: undefined,
-      },
-      () => undefined,
-    )
+    const request = someRequest({ parameters: someParameters({ seed }) })
+    const { generation } = await store.create(request, () => undefined)
     ids.push(generation.id)
   }
   return ids

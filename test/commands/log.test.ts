@@ -1,10 +1,9 @@
 /** Property: what the database says of a failed query tells nobody what its user wrote. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { keyless } from '../../src/access/caller.ts'
 import { createLog } from '../../src/commands/log.ts'
 import { GenerationStore } from '../../src/generation/store.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
-import { someParameters } from '../generation/parameters.ts'
+import { someParameters, someRequest } from '../generation/parameters.ts'
 import { temporaryFolder } from '../storage/folders.ts'
 
 const secret = 'a prompt that stays between us'
@@ -30,21 +29,7 @@ test.each([
   const log = createLog({ logLevel: 'info' }, { write: (line) => lines.push(line) })
   const parameters = someParameters({ prompt: secret, negativePrompt: secret, ...wrong })
   const error: unknown = await new GenerationStore(storage)
-    .create(
-      {
-        caller: keyless,
-        parameters,
-        requestId: 'req_1',
-        user: secret,
-        priority: 'normal',
-        deadline: undefined,
-        previewSteps: [],
-        expectedMs: 1,
-        rowTokens: 1,
-        idempotency: undefined,
-      },
-      () => undefined,
-    )
+    .create(someRequest({ parameters, requestId: 'req_1', user: secret }), () => undefined)
     .catch((error: unknown) => error)
   expect(error).toBeInstanceOf(Error)
   log.child({ requestId: 'req_1' }).error({ err: error }, 'request failed')

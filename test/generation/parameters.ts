@@ -1,5 +1,7 @@
-/** Parameters that are valid, for tests that care about some of them only. */
+/** Parameters and requests that are valid, for tests that care about some of them only. */
+import { keyless } from '../../src/access/caller.ts'
 import type { GenerationParameters } from '../../src/generation/parameters.ts'
+import type { NewGeneration } from '../../src/generation/store.ts'
 
 export function someParameters(changes: Partial<GenerationParameters> = {}): GenerationParameters {
   return {
@@ -17,6 +19,23 @@ export function someParameters(changes: Partial<GenerationParameters> = {}): Gen
     cleanCaption: false,
     format: 'png',
     compression: 90,
+    ...changes,
+  }
+}
+
+/** What the store is given for them, as the service would. */
+export function someRequest(changes: Partial<NewGeneration> = {}): NewGeneration {
+  return {
+    caller: keyless,
+    parameters: someParameters(),
+    requestId: 'req',
+    user: undefined,
+    priority: 'normal',
+    deadline: undefined,
+    previewSteps: [],
+    expectedMs: 1,
+    rowTokens: 1,
+    idempotency: undefined,
     ...changes,
   }
 }

@@ -2,7 +2,6 @@
 import * as fc from 'fast-check'
 import { pino } from 'pino'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { keyless } from '../../src/access/caller.ts'
 import { defaultProject } from '../../src/access/project.ts'
 import { eraseExpired } from '../../src/generation/retention.ts'
 import { GenerationLeases, type ClaimedGeneration, type NewImage } from '../../src/generation/leases.ts'
@@ -12,7 +11,7 @@ import { blobOwner, discardBlobs, sweepBlobs } from '../../src/generation/sweep.
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { takeTurn } from '../../src/storage/upkeep.ts'
 import { preparedFolder } from '../storage/prepared-folder.ts'
-import { someParameters } from './parameters.ts'
+import { someRequest } from './parameters.ts'
 
 const log = pino({ level: 'silent' })
 const everything = { log, safetyAgeMs: -1000 } // the clock of files is not quite that of the process
@@ -61,19 +60,7 @@ const toldOf = async () => {
 const stored = async () => (await Array.fromAsync(storage.blobs.list())).map(({ key }) => key).toSorted()
 
 async function create(): Promise<string> {
-  const request = {
-    caller: keyless,
-    parameters: someParameters({ count: 1 }),
-    requestId: 'req',
-    user: undefined,
-    priority: 'normal',
-    deadline: undefined,
-    previewSteps: [],
-    expectedMs: 1,
-    rowTokens: 1,
-    idempotency: undefined,
-  } as const
-  return (await store.create(request, () => undefined)).generation.id
+  return (await store.create(someRequest(), () => undefined)).generation.id
 }
 
 const claim = () => leases.claim({ expectedMs: 0, count: 0 }, { workMs: Infinity, images: 2 })

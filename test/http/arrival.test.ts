@@ -1,5 +1,5 @@
 /** Property: a body may take its time as a whole or piece by piece, and no longer; who uses it may take any. */
-import { createServer, request } from 'node:http'
+import { createServer, request, type Server } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { PassThrough, Readable } from 'node:stream'
@@ -48,12 +48,8 @@ test('time that the bytes are used in is nobody’s silence', async () => {
   expect(length).toBe(3)
 })
 
-test('a client that breaks off is heard of', async () => {
-  const broken = Promise.withResolvers<unknown>()
-  const server = createServer((incoming) => {
-    buffer(inTime(incoming, pieces)).catch((error: unknown) => broken.resolve(error))
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
+/** Sends the first byte of a body, and hangs up. */
+async function breakOff(server: Server): Promise<void> {
   const { port } = server.address() as AddressInfo
   const outgoing = request({ port, host: '127.0.0.1', method: 'POST', headers: { 'content-length': '10' } })
   outgoing.on('error', () => undefined)
@@ -61,6 +57,15 @@ test('a client that breaks off is heard of', async () => {
   await once(outgoing, 'socket')
   await sleep(50)
   outgoing.destroy()
+}
+
+test('a client that breaks off is heard of', async () => {
+  const broken = Promise.withResolvers<unknown>()
+  const server = createServer((incoming) => {
+    buffer(inTime(incoming, pieces)).catch((error: unknown) => broken.resolve(error))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  await breakOff(server)
   expect(await broken.promise).toMatchObject({ code: 'ECONNRESET' })
   server.close()
 })
@@ -73,13 +78,7 @@ test('a client that breaks off a body that nobody reads any more ends nothing', 
     stream.on('close', () => closed.resolve(stream.errored))
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  const outgoing = request({ port, host: '127.0.0.1', method: 'POST', headers: { 'content-length': '10' } })
-  outgoing.on('error', () => undefined)
-  outgoing.write('x')
-  await once(outgoing, 'socket')
-  await sleep(50)
-  outgoing.destroy()
+  await breakOff(server)
   expect(await closed.promise).toMatchObject({ code: 'ECONNRESET' }) // and vitest counts what nobody caught
   server.close()
 })
