@@ -112,6 +112,7 @@ program
   .option('--seeds <n>', 'of each prompt no more seeds than these', positiveInteger)
   .option('--limit <n>', 'of each group no more prompts than these', positiveInteger)
   .option('--steps <n>', 'denoising steps (default: as served)', positiveInteger)
+  .option('--guidance-scale <scale>', 'classifier-free guidance (default: as served)', guidanceScale)
   .option('--floor', 'also tell what the same architecture gets with random weights')
   .action(async (folder: string, options: EvaluateOptions) => {
     const { evaluate } = await import('./commands/evaluate.ts')
@@ -240,6 +241,13 @@ function wholeNumber(text: string): number {
   const value = Number(text)
   if (/^\d+$/.test(text) && Number.isSafeInteger(value)) return value
   throw new InvalidArgumentError('Expected a whole number.')
+}
+
+/** The bounds are those of the API. */
+function guidanceScale(text: string): number {
+  const value = Number(text)
+  if (text.trim() !== '' && value >= 0 && value <= 20) return value
+  throw new InvalidArgumentError('Expected a number from 0 to 20.')
 }
 
 function positiveInteger(text: string): number {

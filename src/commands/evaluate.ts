@@ -27,6 +27,7 @@ export interface EvaluateOptions {
   readonly seeds?: number
   readonly limit?: number
   readonly steps?: number
+  readonly guidanceScale?: number
   readonly floor?: true
 }
 
@@ -137,13 +138,13 @@ interface Defaults {
 }
 
 /**
- * With the served defaults: scheduler, guidance, and steps unless they are given.
+ * With the served defaults: scheduler, and steps and guidance unless they are given.
  * @throws {SuiteError} when a prompt asks for what is not served, such as too large a picture
  */
 function requestsFor(
   orders: readonly Order[],
   model: string,
-  { config, pool, options }: Defaults,
+  { config, pool, options: { steps, guidanceScale } }: Defaults,
 ): readonly ImageRequest[] {
   const contract = readContract()
   return orders.map(({ index, prompt: { prompt, size }, seed }) => {
@@ -151,7 +152,8 @@ function requestsFor(
       model,
       prompt,
       seed,
-      ...(options.steps === undefined ? {} : { steps: options.steps }),
+      ...(steps === undefined ? {} : { steps }),
+      ...(guidanceScale === undefined ? {} : { guidance_scale: guidanceScale }),
       ...(size && { size: `${size.width}x${size.height}` }),
     }
     try {

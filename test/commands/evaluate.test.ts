@@ -61,12 +61,12 @@ async function evaluate(
 }
 
 test('a model is evaluated by prompts, and held against random weights', async () => {
-  const args = ['--steps', '2', '--seeds', '1', '--floor']
+  const args = ['--steps', '2', '--guidance-scale', '3', '--seeds', '1', '--floor']
   const { code, stdout, stderr, folder } = await evaluate({ name: 'few', prompts }, args)
   expect(stderr).toBe('')
   expect(code).toBe(0)
   expect(stdout).toMatch(/^pictures of checkpoint: 2\/2 in \d+ s$/m)
-  expect(stdout).toMatch(/^few on checkpoint \([0-9a-f]{16}\): 2 steps of dpm\+\+_2m, guidance 4\.5$/m)
+  expect(stdout).toMatch(/^few on checkpoint \([0-9a-f]{16}\): 2 steps of dpm\+\+_2m, guidance 3$/m)
   expect(stdout).toMatch(/^placed +1 +(?:0|100)\.0 % \[.*\] +(?:0|100)\.0 % \[.*\]$/m)
   expect(stdout).toMatch(/^placed, random weights +1 /m)
   const out = join(folder, 'out')
@@ -81,7 +81,7 @@ test('a model is evaluated by prompts, and held against random weights', async (
   const report = JSON.parse(await readFile(join(out, 'report.json'), 'utf8')) as Record<string, unknown>
   expect(report).toMatchObject({
     suite: { name: 'few' },
-    settings: { steps: 2, guidanceScale: 4.5, scheduler: 'dpm++_2m' },
+    settings: { steps: 2, guidanceScale: 3, scheduler: 'dpm++_2m' },
     pictures: [
       { file: 'pictures/00000.png', prompt: 'a red apple', seed: 1 },
       { file: 'pictures/00001.png', group: 'placed', seed: 3 },
@@ -104,6 +104,12 @@ test('a prompt that is not served ends with 2 as well', async () => {
   const { code, stderr } = await evaluate({ name: 'few', prompts: tooLarge }, [])
   expect(code).toBe(2)
   expect(stderr).toMatch(/^"a red apple": size: expected "auto" or "WIDTHxHEIGHT" .*, got "4096x96"\n$/)
+})
+
+test.each(['-1', '20.5', 'much'])('a guidance of %s is not served', async (scale) => {
+  const { code, stderr } = await evaluate({ name: 'few', prompts }, [`--guidance-scale=${scale}`])
+  expect(code).toBe(1)
+  expect(stderr).toContain(`argument '${scale}' is invalid. Expected a number from 0 to 20.`)
 })
 
 test('an interruption ends it with 130 and no report', async () => {
