@@ -99,6 +99,14 @@ module.exports = {
       'config.ts',
     ),
     only('sdk'),
+    only('web', 'sdk'),
+    {
+      name: 'nobody-imports-web',
+      severity: 'error',
+      comment: 'pages run in browsers; the server only sends what is built of them',
+      from: { path: '^src/', pathNot: room('web') },
+      to: { path: room('web') },
+    },
     {
       name: 'nothing-ships-with-recipes',
       severity: 'error',

@@ -12,6 +12,16 @@ COPY package.json package-lock.json .npmrc ./
 # ONNX Runtime's install step would fetch libraries for CUDA; no other package that runs needs one.
 RUN ["npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"]
 
+# The pages need a compiler, which the image does without.
+FROM ${NODE_IMAGE} AS pages
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+COPY scripts ./scripts
+COPY src ./src
+COPY openapi.yaml vite.config.ts ./
+RUN ["node", "scripts/build-pages.mjs"]
+
 # All that the start would otherwise write beside the code is made here: the database's client, and the empty database.
 FROM dependencies AS program
 COPY scripts ./scripts
@@ -20,6 +30,7 @@ COPY bin ./bin
 COPY src ./src
 COPY models ./models
 COPY openapi.yaml LICENSE ./
+COPY --from=pages /app/dist/web ./dist/web
 RUN ["node", "scripts/prepare-image.mjs"]
 
 FROM dependencies AS cuda-libraries

@@ -5,10 +5,12 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { buildPages } from '../scripts/build-pages.mjs'
 import { generateDatabaseClient } from '../scripts/setup.mjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 generateDatabaseClient()
+if (['serve', 'api'].includes(process.argv[2])) buildPages()
 
 if (Number(process.versions.node.split('.')[0]) >= 24) {
   await import('../src/cli.ts')

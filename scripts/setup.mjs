@@ -1,11 +1,12 @@
 #!/usr/bin/env node
-// Brings a clone to the point where it runs: dependencies as the lockfile says, and the Prisma client.
+// Brings a clone to the point where it runs: dependencies as the lockfile says, the Prisma client, and the pages.
 // Node built-ins only, Node >= 20, since nothing is installed when it first runs. Does nothing when all is in place.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createHash } from 'node:crypto'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { buildPages } from './build-pages.mjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const at = (...parts) => join(root, ...parts)
@@ -60,4 +61,5 @@ export function generateDatabaseClient() {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   installDependencies()
   generateDatabaseClient()
+  buildPages()
 }

@@ -33,6 +33,7 @@ import { registerHeaders } from './headers.ts'
 import { createLifecycle } from './lifecycle.ts'
 import { createLinks } from './links.ts'
 import { createMetrics } from './metrics.ts'
+import { builtPages, registerPages } from './pages.ts'
 import { registerRateLimits } from './rate-limits.ts'
 import {
   getDatasetItem,
@@ -112,6 +113,8 @@ export interface AppDependencies {
   readonly drainMs?: number
   /** After how long a silent stream of events is given a comment, so that nobody on the way hangs up. */
   readonly keepAliveMs?: number
+  /** Where the built pages are; those of this installation, unless told. */
+  readonly pages?: string
   /** Called before the routes are registered; tests hang their checks here. */
   readonly extend?: (app: FastifyInstance) => Promise<void>
 }
@@ -283,6 +286,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     getMetrics: getMetrics(routes),
     getContract: getContract(routes),
   })
+  await registerPages(app, { folder: dependencies.pages ?? builtPages, links })
   return app
 }
 
@@ -318,11 +322,13 @@ function unknownRoute({ method, url }: FastifyRequest, document: ContractDocumen
   return new ApiError('unknown_url', `${came}: expected one of ${routes.join(', ')}`)
 }
 
-function refuseUnknownQuery({ query, routeOptions }: FastifyRequest): void {
+function refuseUnknownQuery(request: FastifyRequest): void {
+  if (operationOf(request) === undefined) return
+  const { query, routeOptions } = request
   const schema = routeOptions.schema?.querystring as { properties?: object } | undefined
   const known = Object.keys(schema?.properties ?? {})
   const name = Object.keys(query as object).find((name) => !known.includes(name))
-  if (name === undefined || routeOptions.url === undefined) return
+  if (name === undefined) return
   const param = shorten(name)
   const expected = known.length === 0 ? 'no query parameters' : `only ${known.join(', ')}`
   throw new ApiError('unknown_parameter', `${param}: expected ${expected} here`, { param })

@@ -13,6 +13,8 @@ export interface Links {
   /** Where the picture's bytes are, for a while. */
   image(request: Addressed, image: Pick<ImageRecord, 'id' | 'blobKey' | 'format'>): Promise<string>
   preview(request: Addressed, generationId: string, preview: PreviewEvent): Promise<string>
+  /** Origins, besides the one that is asked, to which links to pictures may lead. */
+  pictureOrigins(): Promise<string[]>
   /** A path of this service, for a while. */
   signed(request: Addressed, path: string): string
   /**
@@ -41,6 +43,11 @@ export function createLinks({ config, generation, urlKey }: LinkOptions): Links 
     })
   return {
     signed,
+    pictureOrigins: async () => {
+      const inStorage = await toBlob('1/probe', 'png', 'probe')
+      const others = [config.publicUrl, inStorage ?? ''].filter((url) => url !== '')
+      return [...new Set(others.map((url) => new URL(url).origin))]
+    },
     image: async (request, { id, blobKey, format }) =>
       (await toBlob(blobKey, format, id)) ?? signed(request, `/v1/images/${id}/content`),
     preview: async (request, generationId, { id, blobKey, format }) =>

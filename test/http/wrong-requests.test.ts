@@ -198,8 +198,8 @@ const wrongAddress = fc
       .map(([path, name]) => ({ path: `${path}?${name}=1`, param: name })),
     fc
       .webPath()
-      .filter((path) => !/^\/(v1|livez|readyz|openapi)/.test(path))
-      .map((path) => ({ path: path === '' ? '/' : path })),
+      .filter((path) => !/^(\/?$|\/(v1|livez|readyz|openapi|docs|studio))/.test(path))
+      .map((path) => ({ path })),
     fc
       .constantFrom('PUT', 'DELETE', 'PATCH', 'OPTIONS')
       .chain((method) => anyPath.map((path) => ({ method, path }))),

@@ -1,0 +1,58 @@
+/**
+ * The pages for people, as Vite built them into dist/web. They hold no data and so need no key: whatever they show they ask of the
+ * API, with the key of whoever looks.
+ */
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import staticFiles from '@fastify/static'
+import type { FastifyInstance } from 'fastify'
+import type { Links } from './links.ts'
+
+export const builtPages = fileURLToPath(new URL('../../dist/web', import.meta.url))
+
+export interface PagesOptions {
+  readonly folder: string
+  readonly links: Pick<Links, 'pictureOrigins'>
+}
+
+/** `/` for index.html, `/NAME` for NAME.html, and what they load from `/assets/`. */
+export async function registerPages(app: FastifyInstance, { folder, links }: PagesOptions): Promise<void> {
+  if (!existsSync(folder)) {
+    app.log.warn(
+      { folder },
+      'there are no pages: they are built by scripts/build-pages.mjs, which needs Vite',
+    )
+    return
+  }
+  await app.register(staticFiles, { root: folder, serve: false, preCompressed: true, etag: true })
+  const pages = readdirSync(folder).filter((name) => name.endsWith('.html'))
+  for (const page of pages) {
+    const path = page === 'index.html' ? '/' : `/${page.replace(/\.html$/, '')}`
+    app.get(path, async (_request, reply) => {
+      reply.header('content-security-policy', contentSecurityPolicy(await links.pictureOrigins()))
+      reply.header('cache-control', 'no-cache')
+      return reply.sendFile(page, { cacheControl: false })
+    })
+  }
+  const assets = new Set(readdirSync(join(folder, 'assets')))
+  app.get<{ Params: { file: string } }>('/assets/:file', async ({ params: { file } }, reply) => {
+    if (!assets.has(file)) return reply.callNotFound()
+    // Their names are hashes of what is in them.
+    reply.header('cache-control', 'public, max-age=31536000, immutable')
+    return reply.sendFile(`assets/${file}`, { cacheControl: false })
+  })
+}
+
+/** Nothing runs, and nothing is styled, but what came with the page; it asks this service alone. */
+const contentSecurityPolicy = (pictureOrigins: readonly string[]): string =>
+  [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    `img-src ${["'self'", 'blob:', 'data:', ...pictureOrigins].join(' ')}`,
+    "connect-src 'self'",
+    "form-action 'none'",
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+  ].join('; ')

@@ -1,0 +1,4 @@
+import { mountPage } from '../shared/mount.tsx'
+import { Playground } from './playground.tsx'
+
+mountPage('Playground', <Playground />)

@@ -1,0 +1,34 @@
+/** Who looks: the key, which this tab keeps until it is closed, and the client that uses it. */
+import { computed, effect, signal } from '@preact/signals'
+import { createAtelier } from '../../sdk/index.ts'
+
+const stored = 'atelier.key'
+
+/** Empty where the service asks for none. */
+export const apiKey = signal(sessionStorage.getItem(stored) ?? '')
+
+effect(() => {
+  if (apiKey.value === '') sessionStorage.removeItem(stored)
+  else sessionStorage.setItem(stored, apiKey.value)
+})
+
+/** Where the service is: beside this page, also where a proxy serves both under a path. */
+export const serviceUrl = new URL('.', location.href).href.replace(/\/$/, '')
+
+/** Tries again what helps within seconds; whoever looks is told of what takes longer, and decides. */
+export const atelier = computed(() =>
+  createAtelier({
+    baseUrl: serviceUrl,
+    apiKey: apiKey.value || undefined,
+    maxRetries: 2,
+    maxDelayMs: 2_000,
+    timeoutMs: 30_000,
+  }),
+)
+
+/** Whether the dialog in which a key is entered is open. */
+export const isAskingForKey = signal(false)
+
+export function askForKey(): void {
+  isAskingForKey.value = true
+}
