@@ -5,7 +5,7 @@
  * secret. The checksum tells a key that was cut or mistyped from one that is not known, without a look at the database, and lets
  * scanners find keys in places where none should be.
  */
-import { createHash, randomInt } from 'node:crypto'
+import { hash, randomInt } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 
 const mark = 'atl_'
@@ -33,7 +33,7 @@ export const prefixOf = (text: string): string => text.slice(0, mark.length + sh
  * What is kept of a key. Slow and salted hashes protect passwords, which can be guessed; among 2^190 there is nothing to guess, so
  * one round of SHA-256 gives nothing away, and being the same each time it can be looked up by an index.
  */
-export const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex')
+export const hashOf = (text: string): string => hash('sha256', text)
 
 function checksumOf(body: string): string {
   let rest = crc32(body)

@@ -84,9 +84,9 @@ export async function openKeyring(
       return kept.any
     },
     async judge(text) {
-      const fault = faultOf(text)
-      if (fault) return { kind: 'invalid', fault }
       const sha256 = hashOf(text)
+      const fault = known.has(sha256) ? undefined : faultOf(text)
+      if (fault) return { kind: 'invalid', fault }
       const key = await find(sha256)
       if (!key) return { kind: 'invalid', fault: 'unknown' }
       if (key.revokedAt) return { kind: 'invalid', fault: 'revoked' }

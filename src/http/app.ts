@@ -173,11 +173,12 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
   )
 
   const traces = new WeakMap<FastifyRequest, RequestTrace>()
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
     const { traceparent } = request.headers
     if (tracing)
       traces.set(request, tracing.request(typeof traceparent === 'string' ? traceparent : undefined))
+    done()
   })
   await registerHeaders(app, config)
   const limits = await registerRateLimits(app, access.windows, config)
@@ -189,27 +190,30 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     forgetTypeOfNothing(request)
     refuseEncodedBody(request)
   })
-  app.addHook('preParsing', async (request, _reply, payload) => {
-    if (!hasBody(request)) return payload
+  app.addHook('preParsing', (request, _reply, payload, done) => {
+    if (!hasBody(request)) return done(null, payload)
     const types = archivesFor(request, archiveTypes)
     refuseOtherTypes(request, types)
-    return inTime(payload, patienceFor(isOneOf(request.mediaType, types) ? 'piece' : 'body'))
+    done(null, inTime(payload, patienceFor(isOneOf(request.mediaType, types) ? 'piece' : 'body')))
   })
-  app.addHook('preValidation', async (request) => {
+  app.addHook('preValidation', (request, _reply, done) => {
     refuseUnknownQuery(request)
     requireJsonBody(request, archivesFor(request, archiveTypes))
+    done()
   })
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, _payload, done) => {
     // Connections that stay open would keep the server from closing, and their clients from going elsewhere.
     if (lifecycle.isLeaving) reply.header('connection', 'close')
+    done()
   })
-  app.addHook('onResponse', async (request, reply) => {
+  app.addHook('onResponse', (request, reply, done) => {
     const { method, routeOptions, log } = request
     const { statusCode: status, elapsedTime } = reply
     log.info({ method, route: routeOptions.url, status, durationMs: Math.round(elapsedTime) }, 'answered')
     hangUpOnRest(request)
     traces.get(request)?.end({ method, route: routeOptions.url ?? 'unknown', status, requestId: request.id })
     metrics.observeRequest({ method, route: routeOptions.url ?? 'unknown', status }, elapsedTime / 1000)
+    done()
   })
   app.addHook('preClose', async () => lifecycle.close(drainMs))
   app.addHook('onClose', async () => lifecycle.closed())

@@ -1,5 +1,7 @@
 /** Where clients find things: addresses of this service, and of pictures in storage that clients can reach themselves. */
+import { createSecretKey } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
+import { LRUCache } from 'lru-cache'
 import type { Config } from '../config.ts'
 import type { PreviewEvent } from '../generation/events.ts'
 import type { ImageRecord } from '../generation/generation.ts'
@@ -31,10 +33,20 @@ export interface LinkOptions {
   readonly urlKey: Uint8Array
 }
 
+const mostKept = 10_000
+
 export function createLinks({ config, generation, urlKey }: LinkOptions): Links {
+  const key = createSecretKey(urlKey)
+  /** By path and expiry: who looks again soon is told the same. */
+  const signedPaths = new LRUCache<string, string>({ max: mostKept })
+  const sign = (path: string, expiresAt: Date): string => {
+    const name = `${path} ${expiresAt.getTime()}`
+    const kept = signedPaths.get(name) ?? signPath(path, expiresAt, key)
+    signedPaths.set(name, kept)
+    return kept
+  }
   const expiry = () => expiryOf(config.urlExpirySeconds, new Date())
-  const signed = (request: Addressed, path: string) =>
-    `${addressOf(request, config)}${signPath(path, expiry(), urlKey)}`
+  const signed = (request: Addressed, path: string) => `${addressOf(request, config)}${sign(path, expiry())}`
   const toBlob = async (blobKey: string, format: string, name: string) =>
     generation.linkToBlob(blobKey, {
       expiresAt: expiry(),
@@ -56,7 +68,7 @@ export function createLinks({ config, generation, urlKey }: LinkOptions): Links 
     isSigned: ({ url, routeOptions }) => {
       const query = routeOptions.schema?.querystring as { properties?: object } | undefined
       if (!('signature' in (query?.properties ?? {}))) return false
-      const check = checkSignature(url, urlKey, new Date())
+      const check = checkSignature(url, key, new Date())
       switch (check.kind) {
         case 'absent':
           return false

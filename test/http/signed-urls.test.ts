@@ -1,8 +1,9 @@
+import { createSecretKey } from 'node:crypto'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { checkSignature, expiryOf, signPath } from '../../src/http/signed-urls.ts'
 
-const key = new Uint8Array(32).fill(1)
+const key = createSecretKey(new Uint8Array(32).fill(1))
 const path = '/v1/images/img_1/content'
 const expiresAt = new Date('2030-01-01T00:00:00Z')
 const signed = signPath(path, expiresAt, key)
@@ -44,7 +45,9 @@ describe('wrong is', () => {
   })
 
   test('what another key has signed', () => {
-    expect(checkSignature(signPath(path, expiresAt, new Uint8Array(32)), key, before)).toEqual({
+    expect(
+      checkSignature(signPath(path, expiresAt, createSecretKey(new Uint8Array(32))), key, before),
+    ).toEqual({
       kind: 'wrong',
     })
   })
