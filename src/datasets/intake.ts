@@ -4,18 +4,16 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Logger } from 'pino'
 import { everyProject } from '../access/project.ts'
-import { archiveEntries } from './archive.ts'
+import { throughOutages } from '../storage/outage.ts'
+import { checkDataset, removeAllButPictures, uploadIn } from './check.ts'
+import { ClaimLost, type Claim, type DatasetClaims } from './claims.ts'
 import { isDatasetId, type Dataset, type DatasetFailure } from './dataset.ts'
 import { DatasetError, datasetFailureCodes, messageOf } from './errors.ts'
-import { folderEntries } from './folder-entries.ts'
 import type { DatasetLimits } from './limits.ts'
-import { copiedInto } from './picture-files.ts'
 import { asPlainText } from './problems.ts'
 import type { DatasetReader } from './reader.ts'
-import { findServerFolder } from './server-folder.ts'
 import type { DatasetStore, NewDataset } from './store.ts'
 import { checkUploadSize, receiveUpload } from './upload.ts'
-import { validate } from './validate.ts'
 
 export interface UploadSource {
   readonly stream: Readable
@@ -31,6 +29,7 @@ export interface IntakeOptions {
   readonly foldersRoot: string
   readonly limits: DatasetLimits
   readonly store: DatasetStore
+  readonly claims: DatasetClaims
   readonly reader: DatasetReader
   readonly log: Logger
 }
@@ -58,11 +57,17 @@ export class Intake {
 
   /** Goes on with what processes left that are gone. */
   async takeUp(): Promise<readonly string[]> {
-    const { root, store } = this.#options
+    const { root, claims } = this.#options
     await mkdir(root, { recursive: true, mode: 0o700 })
-    const again = await store.recover()
-    for (const id of again) this.#startCheck(id)
-    return again
+    const { again, failed } = await claims.takeUp()
+    for (const id of failed) await this.removeFiles(id)
+    for (const claim of again) this.#startCheck(claim)
+    return again.map(({ id }) => id)
+  }
+
+  /** What this process held was given to others. */
+  lose(): void {
+    for (const { stop } of this.#atWork.values()) stop.abort()
   }
 
   /** Removes the files that belong to nothing. Only for a process that is alone, at its start. */
@@ -72,7 +77,7 @@ export class Intake {
     for (const name of await readdir(root)) {
       if (!isDatasetId(name) || again.includes(name)) continue
       if (known.has(name)) {
-        await this.#removeWithin(name, 'upload', 'unchecked')
+        await removeAllButPictures(this.#folderOf(name))
         continue
       }
       log.info({ folder: name }, 'removing what is left of a dataset that broke off or was deleted')
@@ -91,9 +96,10 @@ export class Intake {
     const { store, limits } = this.#options
     const { expectedBytes } = source
     if (expectedBytes !== undefined) checkUploadSize(expectedBytes, limits)
-    const { id } = await store.create({ ...wish, source: { kind: 'upload', expectedBytes } })
+    const { claim } = await store.create({ ...wish, source: { kind: 'upload', expectedBytes } })
+    const { id } = claim
     const stop = new AbortController()
-    const receiving = this.#receive(id, source, stop.signal)
+    const receiving = this.#receive(claim, source, stop.signal)
     this.#atWork.set(id, { stop, state: 'begun', done: receiving.catch(() => undefined) })
     try {
       await receiving
@@ -106,15 +112,15 @@ export class Intake {
       const message = `expected the whole archive, got a part of it (${messageOf(error)})`
       throw new DatasetError('interrupted', message, { cause: error })
     }
-    this.#startCheck(id)
+    this.#startCheck(claim)
     return id
   }
 
   /** @throws {DatasetError} `shutting_down` */
   async copy(wish: NewDataset): Promise<Dataset> {
     this.#refuseWhenClosing()
-    const dataset = await this.#options.store.create(wish)
-    this.#startCheck(dataset.id)
+    const { dataset, claim } = await this.#options.store.create(wish)
+    this.#startCheck(claim)
     return dataset
   }
 
@@ -154,14 +160,15 @@ export class Intake {
     await Promise.all([...this.#atWork.values()].map(({ done }) => done))
   }
 
-  async #receive(id: string, { stream, signal }: UploadSource, stop: AbortSignal): Promise<void> {
-    const { store, limits } = this.#options
+  async #receive(claim: Claim, { stream, signal }: UploadSource, stop: AbortSignal): Promise<void> {
+    const { id } = claim
+    const { claims, limits } = this.#options
     let toldAt = performance.now()
     let told: Promise<void> = Promise.resolve()
     const onBytes = (bytes: number) => {
       if (performance.now() - toldAt < tellEveryMs) return
       toldAt = performance.now()
-      told = told.then(() => store.received(id, bytes))
+      told = told.then(() => claims.received(claim, bytes))
       // The next write to the row meets whatever this one met.
       told.catch(() => undefined)
     }
@@ -170,69 +177,60 @@ export class Intake {
     const options = { limits, onBytes, signal: AbortSignal.any(signals) }
     const bytes = await receiveUpload(stream, this.#uploadOf(id), options)
     await told
-    await store.arrived(id, bytes)
+    await claims.arrived(claim, bytes)
   }
 
-  #startCheck(id: string): void {
+  #startCheck(claim: Claim): void {
+    const { id } = claim
     const { log } = this.#options
     const stop = new AbortController()
     const signal = AbortSignal.any([stop.signal, this.#closing.signal])
     const check = async () => {
       if (signal.aborted) return
       work.state = 'begun'
-      await this.#checkOrFail(id, signal)
+      await this.#checkOrFail(claim, signal)
     }
     const done = this.#turn
       .then(check)
       .catch((error: unknown) =>
         log.error({ err: error, datasetId: id }, 'cannot write what became of a dataset'),
       )
-      .finally(() => this.#atWork.delete(id))
+      .finally(() => {
+        if (this.#atWork.get(id) === work) this.#atWork.delete(id)
+      })
     const work: Work = { stop, state: 'waiting', done }
     this.#turn = done
     this.#atWork.set(id, work)
   }
 
-  async #checkOrFail(id: string, signal: AbortSignal): Promise<void> {
-    const { store, log } = this.#options
+  async #checkOrFail(claim: Claim, signal: AbortSignal): Promise<void> {
+    const { id } = claim
+    const { claims, log } = this.#options
     try {
-      await this.#check(id, signal)
+      await throughOutages(() => checkDataset(claim, this.#folderOf(id), this.#options, signal), signal)
     } catch (error) {
+      if (error instanceof ClaimLost) return this.#leave(id)
       if (signal.aborted) {
-        // Deleted, or to be taken up at the next start.
-        if (this.#closing.signal.aborted) await store.handBack(id)
+        // Deleted, lost, or to be taken up at the next start.
+        if (this.#closing.signal.aborted) await unlessLost(claims.handBack(claim))
         return
       }
       const failure = failureOf(error)
       if (failure.code === 'server_failed') log.error({ err: error, datasetId: id }, 'cannot check a dataset')
       else log.info({ datasetId: id, failure }, 'dataset failed')
-      await store.fail(id, failure)
-      await this.removeFiles(id)
+      if (await unlessLost(claims.fail(claim, failure))) await this.removeFiles(id)
+      else await this.#leave(id)
     }
   }
 
-  async #check(id: string, signal: AbortSignal): Promise<void> {
-    const { reader, store, limits, foldersRoot, log } = this.#options
-    const dataset = await reader.get(everyProject, id)
-    signal.throwIfAborted()
-    if (!dataset) return
-    const folder = this.#folderOf(id)
-    await this.#removeWithin(id, 'pictures', 'unchecked')
-    await mkdir(folder, { recursive: true, mode: 0o700 })
-    await store.beginAttempt(id)
-    const { source, labels } = dataset
-    const entries =
-      source.kind === 'upload'
-        ? archiveEntries(this.#uploadOf(id), limits)
-        : folderEntries((await findServerFolder(foldersRoot, source.folder)).real)
-    const counts = await validate(id, entries, store, { files: copiedInto(folder), limits, labels, signal })
-    await store.succeed(id, counts)
-    await this.#removeWithin(id, 'upload', 'unchecked')
-    log.info({ datasetId: id, ...counts }, 'dataset ready')
-  }
-
-  async #removeWithin(id: string, ...names: readonly string[]): Promise<void> {
-    for (const name of names) await rm(join(this.#folderOf(id), name), { recursive: true, force: true })
+  /** It is for another process now, or was deleted by one. */
+  async #leave(id: string): Promise<void> {
+    const { reader, log } = this.#options
+    if (!(await reader.get(everyProject, id))) await this.removeFiles(id)
+    log.info(
+      { datasetId: id },
+      'a dataset is not checked any more: it was deleted, or another process does it',
+    )
   }
 
   #refuseWhenClosing(): void {
@@ -245,7 +243,7 @@ export class Intake {
   }
 
   #uploadOf(id: string): string {
-    return join(this.#folderOf(id), 'upload')
+    return uploadIn(this.#folderOf(id))
   }
 }
 
@@ -255,6 +253,17 @@ function failureOf(error: unknown): DatasetFailure {
     return { code: code ?? 'server_failed', message: asPlainText(error.message) }
   }
   return { code: 'server_failed', message: 'its files could not be read or written; the log has the details' }
+}
+
+/** @returns whether it was written */
+async function unlessLost(write: Promise<void>): Promise<boolean> {
+  try {
+    await write
+    return true
+  } catch (error) {
+    if (error instanceof ClaimLost) return false
+    throw error
+  }
 }
 
 /** A full disk and the like, which are not the client's doing. */

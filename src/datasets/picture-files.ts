@@ -54,9 +54,13 @@ export const inPlace: PictureFiles = {
 export const pictureFile = (folder: string, sha256: string, format: PictureFormat): string =>
   join(folder, 'pictures', sha256.slice(0, 2), `${sha256}.${format}`)
 
-/** They are copied into a dataset's folder. */
-export function copiedInto(folder: string): PictureFiles {
-  const unchecked = join(folder, 'unchecked')
+/** Where an attempt has pictures that it has not checked. */
+export const uncheckedFolder = (folder: string, attempt: number): string =>
+  join(folder, `unchecked-${attempt}`)
+
+/** They are copied into a dataset's folder. One that an earlier attempt has kept is the same: its name is that of its bytes. */
+export function copiedInto(folder: string, attempt: number): PictureFiles {
+  const unchecked = uncheckedFolder(folder, attempt)
   let count = 0
   return {
     async take(entry, maxBytes) {

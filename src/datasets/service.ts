@@ -9,6 +9,7 @@ import type { Transaction } from '../storage/database.ts'
 import { oneAtATime } from '../storage/one-at-a-time.ts'
 import type { Storage } from '../storage/storage.ts'
 import { writeManifest } from '../training/data/manifest.ts'
+import { DatasetClaims } from './claims.ts'
 import type { Dataset, DatasetItem, DatasetProblem, DatasetSummary, ItemChanges } from './dataset.ts'
 import { DatasetError } from './errors.ts'
 import { Intake, type UploadSource } from './intake.ts'
@@ -117,10 +118,12 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
   const root = join(options.dataDir, 'datasets')
   const limits = { ...defaultLimits, ...options.limits }
   const store = new DatasetStore(storage)
+  const claims = new DatasetClaims(storage)
   const reader = new DatasetReader(storage)
-  const intake = new Intake({ root, foldersRoot, limits, store, reader, log })
+  const intake = new Intake({ root, foldersRoot, limits, store, claims, reader, log })
   const again = await intake.takeUp()
   if (!storage.database.isShared) await intake.sweep(again)
+  const stopLosing = storage.presence.onGone(() => intake.lose())
   const takingUp = oneAtATime(
     () => intake.takeUp(),
     (error) => log.warn({ err: error }, 'cannot look for datasets that others left; will try again'),
@@ -216,6 +219,7 @@ export async function startDatasetService(options: DatasetServiceOptions): Promi
     of,
     pictures,
     async close() {
+      stopLosing()
       stopTakingUp()
       await takingUp.idle()
       await intake.close()

@@ -1,20 +1,20 @@
 /** Checks a dataset that has come and writes what it finds into rows, a batch at a time. */
 import { setImmediate as breathe } from 'node:timers/promises'
+import type { Claim, DatasetClaims } from './claims.ts'
 import type { DatasetCounts } from './dataset.ts'
 import type { Entry } from './entries.ts'
 import type { CheckedItem } from './join.ts'
 import { isLeftOut, type Problem } from './problems.ts'
 import { readEntries, type ReadOptions } from './read-entries.ts'
-import type { DatasetStore } from './store.ts'
 
 const batchSize = 500
 const tellEveryMs = 1000
 
-/** @throws {DatasetError} when it is not usable as a whole; the signal's reason; what database and disk run into */
+/** @throws {DatasetError} when it is not usable as a whole; {@link ClaimLost}; the signal's reason; what database and disk run into */
 export async function validate(
-  id: string,
+  claim: Claim,
   entries: AsyncIterable<Entry>,
-  store: DatasetStore,
+  claims: DatasetClaims,
   { signal, ...options }: ReadOptions & { signal: AbortSignal },
 ): Promise<DatasetCounts> {
   const { maxListedProblems } = options.limits
@@ -25,14 +25,14 @@ export async function validate(
   let toldAt = performance.now()
   const writeItems = async () => {
     const batch = items.splice(0)
-    await store.addItems(id, batch, tally.items - batch.length)
+    await claims.addItems(claim, batch, tally.items - batch.length)
   }
   const tell = async () => {
     toldAt = performance.now()
-    await store.read(id, { files: filesRead, problems: tally.problems })
+    await claims.read(claim, { files: filesRead, problems: tally.problems })
   }
   // Problems may name pictures, whose rows come last.
-  const writeProblems = async () => store.addProblems(id, problems, 0)
+  const writeProblems = async () => claims.addProblems(claim, problems, 0)
 
   try {
     for await (const reading of readEntries(entries, options)) {
@@ -65,8 +65,8 @@ export async function validate(
     await writeProblems()
   } catch (error) {
     signal.throwIfAborted()
-    await store.addProblems(
-      id,
+    await claims.addProblems(
+      claim,
       problems.map(({ itemId: _itemId, ...rest }) => rest),
       0,
     )

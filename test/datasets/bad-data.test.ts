@@ -301,9 +301,9 @@ describe('names', () => {
 
 test('a disk that takes no more fails the set, and no file is blamed for it', async () => {
   const folder = await folders.fresh()
-  await writeFile(join(folder, 'unchecked'), 'a file in the way')
+  await writeFile(join(folder, 'unchecked-1'), 'a file in the way')
   const files = folderEntries(await folders.folder({ 'a.png': good }))
-  const options = { limits: defaultLimits, labels: 'auto', files: copiedInto(folder) } as const
+  const options = { limits: defaultLimits, labels: 'auto', files: copiedInto(folder, 1) } as const
   await expect(Array.fromAsync(readEntries(files, options))).rejects.toBeInstanceOf(CannotKeep)
 })
 

@@ -73,7 +73,7 @@ export function useFolders() {
       const folder = await fresh()
       const file = join(folder, '..', 'upload')
       await writeFile(file, bytes)
-      const options = { limits: { ...defaultLimits, ...limits }, labels, files: copiedInto(folder) }
+      const options = { limits: { ...defaultLimits, ...limits }, labels, files: copiedInto(folder, 1) }
       return { ...(await collect(readEntries(archiveEntries(file, options.limits), options))), folder }
     },
   }

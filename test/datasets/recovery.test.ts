@@ -45,7 +45,7 @@ test('what was being checked is checked anew, without what the first check left'
     { id: idOf('b'), state: 'validating', attempt: 1 },
     {
       upload: await archive(),
-      'unchecked/1': Buffer.from('half'),
+      'unchecked-1/1': Buffer.from('half'),
       'pictures/ab/abc.png': Buffer.from('old'),
     },
   )
