@@ -69,7 +69,7 @@ module.exports = {
       'diffusion',
       'config.ts',
     ),
-    only('webhooks', 'access', 'outbound', 'storage'),
+    only('webhooks', 'access', 'outbound', 'storage', 'tracing'),
     only('datasets', 'access', 'storage', 'training', 'diffusion', 'config.ts'),
     only(
       'fine-tuning',
@@ -79,6 +79,7 @@ module.exports = {
       'datasets',
       'policy',
       'energy',
+      'tracing',
       'training',
       'diffusion',
       'config.ts',

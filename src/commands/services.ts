@@ -76,7 +76,7 @@ export async function startServices(parts: ServiceParts, open: Lifetime['open'])
     }),
   )
   const allowed = config.outboundAllow.flatMap((item) => parseAllowed(item) ?? [])
-  const webhooks = await open(startWebhookService({ storage, log, allowed }))
+  const webhooks = await open(startWebhookService({ storage, log, allowed, tracing }))
   const datasets = await open(
     startDatasetService({
       storage,
@@ -94,6 +94,7 @@ export async function startServices(parts: ServiceParts, open: Lifetime['open'])
       datasets,
       log,
       policy,
+      tracing,
       configured,
       ...fineTuningOptions(config),
     }),

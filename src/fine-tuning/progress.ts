@@ -13,6 +13,7 @@ import { checkpointIdOf, sampleIdOf, type FineTuningJob, type FinishedStage } fr
 import { overallStep } from './specification.ts'
 import type { FineTuningRuns } from './runs.ts'
 import type { NewSample, Told } from './told.ts'
+import type { TrainingTotals } from './totals.ts'
 import { TrainedTime } from './trained-time.ts'
 
 const betweenWritesMs = 500
@@ -30,7 +31,7 @@ export interface ProgressOptions {
   readonly log: Logger
   /** The row is not this attempt's any more. */
   readonly onLost: () => void
-  readonly onSteps: (steps: readonly StepReport[], imagesPerStep: number) => void
+  readonly totals: Pick<TrainingTotals, 'add'>
 }
 
 export class RunProgress {
@@ -181,7 +182,7 @@ export class RunProgress {
   }
 
   async #take(): Promise<Told> {
-    const { job, folder, meter, onSteps } = this.#options
+    const { job, folder, meter, totals } = this.#options
     const [steps, samples, events] = [this.#steps, this.#samples, this.#events]
     const [saved, finished] = [this.#checkpoints, this.#reports]
     this.#steps = []
@@ -201,10 +202,7 @@ export class RunProgress {
       const { type: _, ...report } = finishedStage
       return { ...report, joules: report.deviceMs * joulesPerMs, energySource: source }
     })
-    if (steps.length > 0) {
-      const stage = job.parameters.stages[steps[0]?.stage ?? 0]
-      onSteps(steps, stage?.batchSize ?? 0)
-    }
+    totals.add(job, steps)
     const checkpoints = (await Promise.all(described)).filter((each) => each !== undefined)
     return { steps, samples, checkpoints, kept, reports, events, deviceMs, energy }
   }

@@ -5,9 +5,10 @@
 import type { Logger } from 'pino'
 import { everyProject } from '../access/project.ts'
 import { EngineError, type Pool } from '../engine/pool.ts'
-import type { StepReport } from '../training/job.ts'
+import type { TrainingEvent } from '../training/job.ts'
 import { isOutage, throughOutages } from '../storage/outage.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { RunTrace, Tracing } from '../tracing/tracing.ts'
 import { checkpointFolders, describeCheckpoint } from './checkpoint-folders.ts'
 import type { EnergyMeter } from '../energy/meter.ts'
 import { toTrainingJob, type Failure, type FineTuningJob, type JobFolders } from './job.ts'
@@ -16,6 +17,7 @@ import type { FineTuningReader } from './reader.ts'
 import { jobChannel } from './rows.ts'
 import type { FineTuningRuns } from './runs.ts'
 import { nothingTold } from './told.ts'
+import type { TrainingTotals } from './totals.ts'
 
 export interface RunnerOptions {
   readonly storage: Storage
@@ -26,7 +28,8 @@ export interface RunnerOptions {
   readonly log: Logger
   readonly foldersOf: (jobId: string) => JobFolders
   readonly maxMicroStepMs: number
-  readonly onSteps: (steps: readonly StepReport[], imagesPerStep: number) => void
+  readonly totals: Pick<TrainingTotals, 'begin' | 'add' | 'end'>
+  readonly tracing?: Tracing | undefined
 }
 
 export interface Runner {
@@ -40,7 +43,7 @@ const lookAgainMs = { alone: 15_000, shared: 2_000 }
 const stopWithinMs = 10_000
 
 export async function startRunner(options: RunnerOptions): Promise<Runner> {
-  const { storage, runs, reader, pool, log, foldersOf, maxMicroStepMs, meter, onSteps } = options
+  const { storage, runs, reader, pool, log, foldersOf, maxMicroStepMs, meter, totals, tracing } = options
   const stop = new AbortController()
   let running: Promise<void> | undefined
   let claimAgain = false
@@ -101,21 +104,28 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
       meter,
       log,
       onLost: () => cancel.abort(),
-      onSteps,
+      totals,
     })
     current = { id: job.id, look: lookSafely, lose: () => cancel.abort() }
+    const trace = tracing?.run({ id: job.id, attempt: job.attempt, model: job.model })
+    let ended: string | undefined
+    totals.begin(job)
     try {
       lookSafely()
       await meter.take(0) // counters are read from here on
       const outcome = await pool
         .train(toTrainingJob(job, folders, maxMicroStepMs), {
-          onEvent: (event) => progress.note(event),
+          onEvent: (event) => {
+            progress.note(event)
+            if (trace) noteStage(event, trace)
+          },
           onStart: (device) => progress.started(device),
           pause: AbortSignal.any([pause.signal, stop.signal]),
           cancel: cancel.signal,
         })
         .catch((error: unknown) => ({ kind: 'failed' as const, error }))
       const told = await progress.end()
+      ended = outcome.kind
       switch (outcome.kind) {
         case 'succeeded':
           await write(() => runs.succeed(job, told))
@@ -135,6 +145,8 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
       }
     } finally {
       current = undefined
+      totals.end(job.id)
+      trace?.end(ended ?? 'failed')
     }
   }
 
@@ -179,6 +191,11 @@ export async function startRunner(options: RunnerOptions): Promise<Runner> {
       stopLosing()
     },
   }
+}
+
+function noteStage(event: TrainingEvent, trace: RunTrace): void {
+  if (event.type === 'stage_started') trace.stageStarted(event.stage, event.kind)
+  else if (event.type === 'stage_finished') trace.stageFinished(event.steps)
 }
 
 const cannotStore: Failure = {

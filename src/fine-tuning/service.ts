@@ -17,6 +17,7 @@ import { Announcements } from '../storage/announcements.ts'
 import { oneAtATime } from '../storage/one-at-a-time.ts'
 import { noPolicy, type ContentPolicy } from '../policy/service.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { Tracing } from '../tracing/tracing.ts'
 import { readFootprint } from '../training/footprint.ts'
 import { Adapters, type AdapterFile } from './adapters.ts'
 import { requireDataset, type Datasets } from './datasets.ts'
@@ -49,7 +50,7 @@ import { checkSource } from './sources.ts'
 import { completeJob, type JobParameters, type JobSpecification } from './specification.ts'
 import type { FineTuningState } from './states.ts'
 import { FineTuningStore } from './store.ts'
-import { TrainingTotals } from './totals.ts'
+import { TrainingTotals, type RunningJob } from './totals.ts'
 import { findFault, validate } from './validation.ts'
 
 export interface JobRequest {
@@ -73,8 +74,8 @@ export interface FineTuningFigures {
   /** Counted since this process started. */
   readonly steps: number
   readonly images: number
-  /** Of the last step; 0 when none runs. */
-  readonly imagesPerSecond: number
+  /** In this process. */
+  readonly running: readonly RunningJob[]
 }
 
 /** What can be looked at by its address alone. */
@@ -151,6 +152,7 @@ export interface FineTuningServiceOptions {
   /** Where DiTs lie that a job may begin with; undefined: nowhere. */
   readonly sources: string | undefined
   readonly maxMicroStepMs: number
+  readonly tracing?: Tracing | undefined
 }
 
 /** Takes up what an earlier process left, and begins to run jobs. */
@@ -166,6 +168,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     gpus,
     sources,
     maxMicroStepMs,
+    tracing,
   } = options
   const store = new FineTuningStore(storage)
   const runs = new FineTuningRuns(storage)
@@ -209,7 +212,8 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
           log,
           foldersOf,
           maxMicroStepMs,
-          onSteps: (steps, images) => totals.add(steps, images),
+          totals,
+          tracing,
         })
       : undefined
   let stopping: Promise<void> | undefined
@@ -392,14 +396,7 @@ export async function startFineTuningService(options: FineTuningServiceOptions):
     pictures,
     deployments,
     async figures() {
-      const { steps, images, imagesPerSecond } = totals.now()
-      const jobs = await reader.countByState()
-      return {
-        jobs,
-        steps,
-        images,
-        imagesPerSecond: jobs.running > 0 ? imagesPerSecond : 0,
-      }
+      return { jobs: await reader.countByState(), ...totals.now() }
     },
     drain: stopRunner,
     async close() {

@@ -72,7 +72,12 @@ const counter = (name: string, help: string, samples: Family['samples']): Family
   samples,
 })
 
-function describeTraining({ jobs, ...figures }: FineTuningFigures): Family[] {
+function describeTraining({ jobs, running, ...figures }: FineTuningFigures): Family[] {
+  const perJob = (value: (job: (typeof running)[number]) => number | undefined): Family['samples'] =>
+    running.flatMap((job) => {
+      const told = value(job)
+      return told === undefined ? [] : [[{ job: job.id }, told] as const]
+    })
   return [
     gauge(
       'fine_tuning_jobs',
@@ -83,8 +88,28 @@ function describeTraining({ jobs, ...figures }: FineTuningFigures): Family[] {
     counter('training_images', 'Pictures in those steps.', one(figures.images)),
     gauge(
       'training_images_per_second',
-      'Pictures per second of device time in the last step; 0 when no job runs.',
-      one(figures.imagesPerSecond),
+      'Pictures per second of device time in the last steps of the jobs that run.',
+      one(running.reduce((sum, { imagesPerSecond }) => sum + imagesPerSecond, 0)),
+    ),
+    gauge(
+      'training_job_step',
+      'Optimiser steps of a job that runs, through all of its stages.',
+      perJob(({ step }) => step),
+    ),
+    gauge(
+      'training_job_steps',
+      'Those that it will have taken at its end.',
+      perJob(({ steps }) => steps),
+    ),
+    gauge(
+      'training_job_loss',
+      'Loss of its last step.',
+      perJob(({ loss }) => loss),
+    ),
+    gauge(
+      'training_job_images_per_second',
+      'Pictures per second of device time in its last step.',
+      perJob(({ imagesPerSecond }) => imagesPerSecond),
     ),
   ]
 }

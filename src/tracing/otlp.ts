@@ -14,13 +14,9 @@ import {
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import { resourceFromAttributes } from '@opentelemetry/resources'
-import {
-  AlwaysOnSampler,
-  BatchSpanProcessor,
-  ParentBasedSampler,
-  TracerProvider,
-} from '@opentelemetry/sdk-trace'
+import { BatchSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import { PictureSpans } from './picture-spans.ts'
+import { samplerOf } from './sampler.ts'
 import type { Tracing } from './tracing.ts'
 
 const propagator = new W3CTraceContextPropagator()
@@ -38,16 +34,16 @@ function traceparentOf(span: Span): string {
 
 /** @param process what this one does, such as `worker` */
 export function createTracing(
-  { OTEL_SERVICE_NAME: service }: Readonly<Record<string, string | undefined>>,
+  environment: Readonly<Record<string, string | undefined>>,
   process: string,
 ): Tracing {
   const provider = new TracerProvider({
     resource: resourceFromAttributes({
-      'service.name': service ?? 'atelier',
+      'service.name': environment['OTEL_SERVICE_NAME'] ?? 'atelier',
       'service.instance.id': randomUUID(),
       'atelier.process': process,
     }),
-    sampler: new ParentBasedSampler({ root: new AlwaysOnSampler() }),
+    sampler: samplerOf(environment),
     spanProcessors: [new BatchSpanProcessor({ exporter: new OTLPTraceExporter() })],
   })
   const tracer = provider.getTracer('atelier')
@@ -91,6 +87,47 @@ export function createTracing(
         end(outcome) {
           span.setAttribute('atelier.outcome', outcome)
           if (outcome === 'failed') span.setStatus({ code: SpanStatusCode.ERROR })
+          span.end()
+        },
+      }
+    },
+    run({ id, attempt, model }) {
+      const attributes = { 'atelier.job_id': id, 'atelier.attempt': attempt, 'atelier.model': model }
+      const span = tracer.startSpan('fine-tuning', { kind: SpanKind.CONSUMER, attributes }, ROOT_CONTEXT)
+      const inside = trace.setSpan(ROOT_CONTEXT, span)
+      let running: Span | undefined
+      return {
+        stageStarted(stage, kind) {
+          running?.end()
+          const attributes = { 'atelier.stage': stage, 'atelier.stage_kind': kind }
+          running = tracer.startSpan('stage', { attributes }, inside)
+        },
+        stageFinished(steps) {
+          running?.setAttribute('atelier.steps', steps)
+          running?.end()
+          running = undefined
+        },
+        end(outcome) {
+          running?.end()
+          span.setAttribute('atelier.outcome', outcome)
+          if (outcome === 'failed') span.setStatus({ code: SpanStatusCode.ERROR })
+          span.end()
+        },
+      }
+    },
+    delivery({ id, event, generationId, attempts, traceparent }) {
+      const attributes = {
+        'atelier.delivery_id': id,
+        'atelier.event': event,
+        'atelier.generation_id': generationId,
+        'atelier.attempt': attempts,
+      }
+      const span = tracer.startSpan('webhook', { kind: SpanKind.CLIENT, attributes }, contextOf(traceparent))
+      return {
+        end({ kind, status }) {
+          span.setAttribute('atelier.outcome', kind)
+          if (status !== undefined) span.setAttribute('http.response.status_code', status)
+          if (kind !== 'delivered') span.setStatus({ code: SpanStatusCode.ERROR })
           span.end()
         },
       }

@@ -1,5 +1,6 @@
 /**
- * Traces: from an HTTP request through the queue to each denoising step, in whichever processes those happen.
+ * Traces: from an HTTP request through the queue to each denoising step and to the webhook that is told, and of what jobs run, in
+ * whichever processes those happen.
  *
  * Off unless OpenTelemetry's own variables name a receiver; then nothing of it is loaded, and nothing is noted.
  */
@@ -9,6 +10,10 @@ export interface Tracing {
   /** @param parent the client's `traceparent`, where it sent one */
   request(parent: string | undefined): RequestTrace
   generation(generation: TracedGeneration): GenerationTrace
+  /** One attempt at a fine-tuning job. */
+  run(run: TracedRun): RunTrace
+  /** One attempt to tell a webhook of a generation's end. */
+  delivery(delivery: TracedDelivery): DeliveryTrace
   /** Sends what was not sent yet. */
   close(): Promise<void>
 }
@@ -44,6 +49,32 @@ export interface PictureTrace {
   /** The device is done with it; what comes until `end` is encoding and storing. */
   made(result: ImageResult): void
   end(error?: unknown): void
+}
+
+export interface TracedRun {
+  /** Of the job. */
+  readonly id: string
+  readonly attempt: number
+  readonly model: string
+}
+
+export interface RunTrace {
+  stageStarted(stage: number, kind: string): void
+  stageFinished(steps: number): void
+  end(outcome: string): void
+}
+
+export interface TracedDelivery {
+  readonly id: string
+  readonly event: string
+  readonly generationId: string
+  readonly attempts: number
+  /** Of the request for the generation. */
+  readonly traceparent: string | undefined
+}
+
+export interface DeliveryTrace {
+  end(outcome: { readonly kind: string; readonly status?: number }): void
 }
 
 type Environment = Readonly<Record<string, string | undefined>>

@@ -115,14 +115,17 @@ export function retryMs(attempts: number, random: () => number): number {
   return plain * (0.9 + 0.2 * random())
 }
 
-/** Whose generation it tells of. */
-export async function projectOf(
+/** Whose generation it tells of, and under which trace that was asked for. */
+export async function originOf(
   { database }: Pick<Storage, 'database'>,
   { generationId: id }: Pick<WebhookDelivery, 'generationId'>,
-): Promise<Project> {
-  const select = { project: true }
-  const { project } = await database.prisma.generation.findUniqueOrThrow({ where: { id }, select })
-  return project as Project
+): Promise<{ readonly project: Project; readonly traceparent: string | undefined }> {
+  const select = { project: true, traceparent: true }
+  const { project, traceparent } = await database.prisma.generation.findUniqueOrThrow({
+    where: { id },
+    select,
+  })
+  return { project: project as Project, traceparent: traceparent ?? undefined }
 }
 
 export interface DeliveryFilters {

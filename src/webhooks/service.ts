@@ -1,15 +1,17 @@
 /** Tells others of generations that have ended: takes deliveries that are due, sends them, and writes what came of it. */
 import type { Logger } from 'pino'
 import type { Caller } from '../access/caller.ts'
+import type { Project } from '../access/project.ts'
 import type { AllowedTarget } from '../outbound/addresses.ts'
 import { OutboundError } from '../outbound/errors.ts'
 import { checkTarget, post, type Resolver } from '../outbound/post.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { Tracing } from '../tracing/tracing.ts'
 import {
   claimDue,
   dueChannel,
   listDeliveries,
-  projectOf,
+  originOf,
   replayDelivery,
   settleDelivery,
   type DeliveryFilters,
@@ -46,6 +48,7 @@ export interface WebhookOptions {
   /** Where requests may go beside the public internet. */
   readonly allowed: readonly AllowedTarget[]
   readonly resolver?: Resolver
+  readonly tracing?: Tracing | undefined
   /** How often it is looked for what has become due. */
   readonly lookEveryMs?: number
 }
@@ -59,7 +62,7 @@ const maxErrorLength = 300
 const goneStatus = 410
 
 export async function startWebhookService(options: WebhookOptions): Promise<WebhookService> {
-  const { storage, log, allowed, resolver, lookEveryMs = lookEvery } = options
+  const { storage, log, allowed, resolver, tracing, lookEveryMs = lookEvery } = options
   await ensureSecret(storage)
   const outbound = { allowed, timeoutMs, maxResponseBytes, ...(resolver && { resolver }) }
   const stop = new AbortController()
@@ -96,7 +99,10 @@ export async function startWebhookService(options: WebhookOptions): Promise<Webh
   async function deliver(delivery: WebhookDelivery): Promise<void> {
     const { id, event, generationId, attempts } = delivery
     try {
-      const outcome = await send(delivery)
+      const { project, traceparent } = await originOf(storage, delivery)
+      const trace = tracing?.delivery({ id, event, generationId, attempts, traceparent })
+      const outcome = await send(delivery, project)
+      trace?.end(outcome)
       await settleDelivery(storage, delivery, outcome)
       if (outcome.kind !== 'interrupted')
         log.info({ delivery: id, event, generationId, attempts, ...outcome }, 'webhook')
@@ -105,16 +111,13 @@ export async function startWebhookService(options: WebhookOptions): Promise<Webh
     }
   }
 
-  async function send(delivery: WebhookDelivery): Promise<DeliveryOutcome> {
+  async function send(delivery: WebhookDelivery, project: Project): Promise<DeliveryOutcome> {
     const { id, url } = delivery
     const body = bodyOf(delivery)
     const headers = {
       'content-type': 'application/json',
       'user-agent': 'Atelier',
-      ...signedHeaders(
-        { id, sentAt: new Date(), body },
-        await signingSecrets(storage, await projectOf(storage, delivery)),
-      ),
+      ...signedHeaders({ id, sentAt: new Date(), body }, await signingSecrets(storage, project)),
     }
     try {
       const { status } = await post(url, { headers, body, signal: stop.signal }, outbound)

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { buildTestApp, startTestService, type TestService } from '../http/server.ts'
+import { idleFineTuning } from '../http/unreachable.ts'
 
 interface Dashboard {
   readonly panels: readonly {
@@ -21,7 +22,9 @@ let text: string
 
 beforeAll(async () => {
   service = await startTestService()
-  app = await buildTestApp(service.generation)
+  const running = [{ id: 'ftjob_1', step: 1, steps: 2, loss: 1, imagesPerSecond: 1 }]
+  const figures = async () => ({ ...(await idleFineTuning.figures()), running })
+  app = await buildTestApp(service.generation, { fineTuning: { ...idleFineTuning, figures } })
   await app.inject({ method: 'POST', url: '/v1/images/generations', payload: { prompt: 'x', steps: 1 } })
   text = (await app.inject('/metrics')).body
 })

@@ -11,12 +11,12 @@ import type { FineTuningEvent } from '../../src/fine-tuning/events.ts'
 import type { FineTuningJob } from '../../src/fine-tuning/job.ts'
 import {
   startFineTuningService,
+  type FineTuningServiceOptions,
   type FineTuningService,
   type JobRequest,
 } from '../../src/fine-tuning/service.ts'
 import type { JobSpecification } from '../../src/fine-tuning/specification.ts'
 import { isFinal, type FineTuningState } from '../../src/fine-tuning/states.ts'
-import { noPolicy, type ContentPolicy } from '../../src/policy/service.ts'
 import { openStorage, type Storage } from '../../src/storage/storage.ts'
 import { picture } from '../datasets/pictures.ts'
 import { owned, type With } from '../access/owned.ts'
@@ -35,7 +35,10 @@ export interface Fixture {
   /** Of twelve pictures with captions and labels. */
   readonly datasetId: string
   /** Starts the service, or starts it anew, as a server does. */
-  start(pool: Pool, policy?: ContentPolicy): Promise<With<FineTuningService>>
+  start(
+    pool: Pool,
+    options?: Pick<FineTuningServiceOptions, 'policy' | 'tracing'>,
+  ): Promise<With<FineTuningService>>
   /** Writes a folder of files and makes a dataset of it. */
   addDataset(name: string, files: Readonly<Record<string, string | Buffer>>): Promise<string>
   create(specification?: Partial<JobSpecification>, request?: Partial<JobRequest>): Promise<FineTuningJob>
@@ -129,7 +132,7 @@ export function useFineTuning(): Fixture {
     get datasetId() {
       return datasetId
     },
-    async start(pool, policy = noPolicy) {
+    async start(pool, options = {}) {
       await service?.close()
       service = undefined
       service = owned(
@@ -144,7 +147,7 @@ export function useFineTuning(): Fixture {
           gpus: [],
           sources: join(dataDir, 'dits'),
           maxMicroStepMs: 1e6,
-          policy,
+          ...options,
         }),
       )
       return service

@@ -7,6 +7,7 @@ import { EngineError } from '../../src/engine/pool.ts'
 import { modelsToServe } from '../../src/fine-tuning/deployments.ts'
 import { maxCrashes } from '../../src/fine-tuning/runs.ts'
 import { openContentPolicy } from '../../src/policy/service.ts'
+import type { Tracing } from '../../src/tracing/tracing.ts'
 import { temporaryFolder } from '../storage/folders.ts'
 import { configured, log, smallStage, useFineTuning } from './fixture.ts'
 import { practicePool, stepMs, trainingFailed, type PracticePool } from './practice-pool.ts'
@@ -118,7 +119,7 @@ test("a sample's prompt that the content policy does not allow refuses the job",
   writeFileSync(file, 'bomb\n')
   const moderation = undefined
   const policy = await openContentPolicy({ blockListFile: file, moderation, onFailure: 'refuse', log })
-  await fixture.start(practicePool(), policy)
+  await fixture.start(practicePool(), { policy })
   const idsOf = async () => (await fixture.service.list({})).data.map(({ id }) => id)
   const before = await idsOf()
   const prompts = ['a cactus', 'a b0mb'].map((prompt) => ({ prompt, seed: 1 }))
@@ -605,5 +606,35 @@ test('figures count jobs by state and what was trained', async () => {
   await fixture.until(id, 'succeeded')
   const after = await fixture.service.figures()
   expect(after.jobs.succeeded).toBe(before.jobs.succeeded + 1)
-  expect(after).toMatchObject({ steps: 4, images: 8, imagesPerSecond: 0 })
+  expect(after).toMatchObject({ steps: 4, images: 8, running: [] })
+})
+
+test('a run is traced with its stages, and told how it ended', async () => {
+  const told: unknown[] = []
+  const tracing = {
+    run: (run: object) => {
+      told.push(run)
+      return {
+        stageStarted: (...stage: unknown[]) => told.push(stage),
+        stageFinished: (taken: number) => told.push(taken),
+        end: (outcome: string) => told.push(outcome),
+      }
+    },
+  } as unknown as Tracing
+  await fixture.start(pool, { tracing })
+  const { id } = await fixture.create(steps(3))
+  await fixture.until(id, 'succeeded')
+  await expect.poll(() => told).toEqual([{ id, attempt: 1, model: 'tiny-512' }, [0, 'align'], 3, 'succeeded'])
+})
+
+test('figures tell how far a job is as long as it runs', async () => {
+  const letGo = holdBefore(4)
+  const { id } = await fixture.create(steps(5))
+  await heldAt(id, 3)
+  expect((await fixture.service.figures()).running).toEqual([
+    { id, step: 3, steps: 5, loss: expect.any(Number), imagesPerSecond: expect.any(Number) },
+  ])
+  letGo()
+  await fixture.until(id, 'succeeded')
+  await expect.poll(async () => (await fixture.service.figures()).running).toEqual([])
 })

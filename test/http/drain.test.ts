@@ -77,6 +77,32 @@ test('one that closes lets waiting clients and event streams come to their end, 
   await closing
 })
 
+test('a worker tells Prometheus of its pictures, and of the jobs that run on it', async () => {
+  await start(0)
+  const running = [{ id: 'ftjob_1', step: 3, steps: 40, loss: 0.25, imagesPerSecond: 1.5 }]
+  const worker = await buildWorkerApp({
+    generation: service.generation,
+    fineTuning: {
+      ...idleFineTuning,
+      figures: async () => ({ ...(await idleFineTuning.figures()), running }),
+    },
+    ending: told.signal,
+    logger: silent,
+  })
+  const { statusCode, headers, body } = await worker.inject('/metrics')
+  expect([statusCode, headers['content-type']]).toEqual([200, expect.stringMatching(/^text\/plain;/)])
+  expect(body).toMatch(/^atelier_device_state\{device="[^"]+",state="ready"\} 1$/m)
+  expect(body.split('\n').filter((line) => line.includes('ftjob_1'))).toEqual([
+    'atelier_training_job_step{job="ftjob_1"} 3',
+    'atelier_training_job_steps{job="ftjob_1"} 40',
+    'atelier_training_job_loss{job="ftjob_1"} 0.25',
+    'atelier_training_job_images_per_second{job="ftjob_1"} 1.5',
+  ])
+  running.pop()
+  expect((await worker.inject('/metrics')).body).not.toContain('job=')
+  await worker.close()
+})
+
 test('a worker that is told to end is alive and not ready', async () => {
   await start(0)
   const worker = await buildWorkerApp({

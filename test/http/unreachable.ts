@@ -68,7 +68,7 @@ export const idleFineTuning: FineTuningService = {
     >,
     steps: 0,
     images: 0,
-    imagesPerSecond: 0,
+    running: [],
   }),
   drain: unreachable,
   close: unreachable,

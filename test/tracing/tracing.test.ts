@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { json } from 'node:stream/consumers'
 import type { FastifyInstance } from 'fastify'
 import { afterAll, afterEach, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
+import { samplerOf } from '../../src/tracing/sampler.ts'
 import { openTracing, type Tracing } from '../../src/tracing/tracing.ts'
 import { buildTestApp, startTestService, type TestService } from '../http/server.ts'
 
@@ -129,6 +130,55 @@ test('a picture that fails says so, and a client that does not want to be traced
       .sort(),
   ).toEqual(['POST /v1/images/generations', 'generation', 'picture'])
   expect(bodies.join('')).not.toContain('grandmother')
+})
+
+test('a run of a job and its stages, and a webhook that is told, are traced', async () => {
+  await start()
+  const run = tracing.run({ id: 'ftjob_1', attempt: 2, model: 'tiny' })
+  run.stageStarted(0, 'pixel')
+  run.stageFinished(10)
+  run.stageStarted(1, 'align')
+  run.end('paused')
+  const traceId = '0af7651916cd43dd8448eb211c80319c'
+  const common = { id: 'msg_1', event: 'generation.succeeded', generationId: 'gen_1', attempts: 1 }
+  const delivery = tracing.delivery({ ...common, traceparent: `00-${traceId}-b7ad6b7169203331-01` })
+  delivery.end({ kind: 'missed', status: 500 })
+  const spans = await received()
+  const [whole] = spans.filter(({ name }) => name === 'fine-tuning')
+  expect(attribute(whole!, 'atelier.outcome')).toBe('paused')
+  const stages = spans.filter(({ name }) => name === 'stage')
+  expect(stages.map((stage) => [stage.parentSpanId, attribute(stage, 'atelier.stage_kind')])).toEqual([
+    [whole?.spanId, 'pixel'],
+    [whole?.spanId, 'align'],
+  ])
+  const [webhook] = spans.filter(({ name }) => name === 'webhook')
+  expect(webhook).toMatchObject({ traceId, parentSpanId: 'b7ad6b7169203331', status: { code: 2 } })
+})
+
+test.each([
+  ['always_off', undefined, 0],
+  ['parentbased_traceidratio', '0', 0],
+  ['traceidratio', '1', 1],
+])('OTEL_TRACES_SAMPLER=%s with %j records %i of a request', async (sampler, argument, recorded) => {
+  vi.stubEnv('OTEL_TRACES_SAMPLER', sampler)
+  if (argument !== undefined) vi.stubEnv('OTEL_TRACES_SAMPLER_ARG', argument)
+  onTestFinished(() => {
+    vi.stubEnv('OTEL_TRACES_SAMPLER', undefined)
+    vi.stubEnv('OTEL_TRACES_SAMPLER_ARG', undefined)
+  })
+  await start()
+  await app.inject('/livez')
+  expect((await received()).filter(({ name }) => name === 'GET /livez')).toHaveLength(recorded)
+})
+
+test.each([
+  [{ OTEL_TRACES_SAMPLER: 'sometimes' }, 'OTEL_TRACES_SAMPLER: expected one of always_on'],
+  [
+    { OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '2' },
+    'OTEL_TRACES_SAMPLER_ARG: expected a number from 0 to 1, got "2"',
+  ],
+])('a sampler that there is not stops the start: %j', (environment, message) => {
+  expect(() => samplerOf(environment)).toThrow(message)
 })
 
 test('without a receiver nothing of it is loaded', () => {
