@@ -33,7 +33,6 @@ export async function sweepBlobs(
     removed += await discardBlobs(await unneeded(database, found), blobs, log)
   }
   try {
-    await blobs.removeUnfinished(before)
     let found: StoredBlob[] = []
     for await (const blob of blobs.list()) {
       if (blob.storedAt > before) continue
@@ -43,6 +42,8 @@ export async function sweepBlobs(
       found = []
     }
     await sweep(found)
+    // Last: storage that lists blobs may not let this process list uploads.
+    await blobs.removeUnfinished(before)
     if (removed > 0) log.info({ removed }, 'removed pictures that no row tells of')
   } catch (error) {
     log.error({ err: error, removed }, 'the sweep of pictures stopped early')

@@ -4,8 +4,10 @@
  */
 import type { Readable } from 'node:stream'
 import {
+  AbortMultipartUploadCommand,
   DeleteObjectCommand,
   GetObjectCommand,
+  ListMultipartUploadsCommand,
   ListObjectsV2Command,
   PutObjectCommand,
   S3Client,
@@ -159,9 +161,25 @@ export class S3Blobs implements BlobStore {
     return getSignedUrl(this.#client, command, { expiresIn })
   }
 
-  /** Nothing: objects appear whole, and of uploads in parts that a kill cut short only the bucket's own rules can know. */
-  async removeUnfinished(): Promise<void> {
-    await Promise.resolve()
+  /** Objects appear whole; of uploads in parts that a kill cut short the storage keeps the parts. */
+  async removeUnfinished(before: Date): Promise<void> {
+    const { bucket: Bucket } = this.#options
+    const Prefix = this.#name('')
+    let markers: { KeyMarker?: string | undefined; UploadIdMarker?: string | undefined } = {}
+    for (;;) {
+      const page = await this.#call('list uploads', (abortSignal) =>
+        this.#client.send(new ListMultipartUploadsCommand({ Bucket, Prefix, ...markers }), { abortSignal }),
+      )
+      for (const { Key = '', UploadId, Initiated } of page.Uploads ?? []) {
+        if (!isBlobKey(Key.slice(Prefix.length)) || !Initiated || Initiated >= before) continue
+        await this.#call(`end the upload of ${Key}`, (abortSignal) =>
+          this.#client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId }), { abortSignal }),
+        ).catch(unlessGone)
+      }
+      // Storage that knows no such list may answer with another.
+      if (page.IsTruncated !== true || page.NextKeyMarker === undefined) return
+      markers = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker }
+    }
   }
 
   close(): void {
@@ -228,8 +246,14 @@ export class S3Blobs implements BlobStore {
   }
 }
 
-const isMissing = (error: unknown): boolean =>
-  error instanceof S3ServiceException && (error.name === 'NoSuchKey' || error.name === 'NotFound')
+const missing = new Set(['NoSuchKey', 'NotFound', 'NoSuchUpload'])
+
+const isMissing = (error: unknown): boolean => error instanceof S3ServiceException && missing.has(error.name)
+
+/** What is listed may have come to its end meanwhile. */
+function unlessGone(error: unknown): void {
+  if (!(error instanceof StorageError && error.code === 'blob_missing')) throw error
+}
 
 function explain(error: unknown, { region, bucket }: Pick<S3Options, 'region' | 'bucket'>): string {
   if (!(error instanceof Error)) return String(error)

@@ -1,10 +1,17 @@
 /** What is S3's own: whose bucket it is, checksums, links, and one clear error when it cannot be used. */
-import { createServer, type Server } from 'node:net'
+import { createServer as createHttpServer, request as ask } from 'node:http'
+import { createServer, type AddressInfo, type Server } from 'node:net'
 import { once } from 'node:events'
 import { buffer } from 'node:stream/consumers'
-import { ListObjectsV2Command, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import {
+  CreateMultipartUploadCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  S3Client,
+  UploadPartCommand,
+} from '@aws-sdk/client-s3'
 import S3rver from '@20minutes/s3rver'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { S3Blobs, type S3Options } from '../../src/storage/s3-blobs.ts'
 import { temporaryFolder } from './folders.ts'
 import { bucket, startS3Server, type S3Server } from './s3-server.ts'
@@ -53,6 +60,82 @@ test('a blob whose bytes are not those of its checksum is not read to its end', 
     new PutObjectCommand({ Bucket: bucket, Key: `bad/${key}`, Body: 'as they are not', ChecksumSHA256 }),
   )
   await expect(blobs.open(key).then(buffer)).rejects.toThrow(/[Cc]hecksum/)
+  blobs.close()
+})
+
+interface BegunUpload {
+  readonly key: string
+  readonly id: string
+  readonly begunAt: Date
+}
+
+/** The same storage, which also lists uploads that were not completed, one a page (ListMultipartUploads, as Amazon's has it). */
+async function startListingUploads(uploads: readonly BegunUpload[]): Promise<string> {
+  const port = Number(new URL(server.endpoint).port)
+  const listing = createHttpServer((request, response) => {
+    const { pathname, searchParams } = new URL(request.url!, server.endpoint)
+    if (request.method !== 'GET' || !searchParams.has('uploads')) {
+      const { method, url: path, headers } = request
+      const forwarded = ask({ port, method, path, headers }, (answer) => {
+        response.writeHead(answer.statusCode!, answer.headers)
+        answer.pipe(response)
+      })
+      request.pipe(forwarded)
+      return
+    }
+    const after = searchParams.get('upload-id-marker')
+    const at = uploads.findIndex(({ id }) => id === after) + 1
+    const { key, id, begunAt } = uploads[at]!
+    const isLast = at === uploads.length - 1
+    response.setHeader('content-type', 'application/xml').end(
+      `<?xml version="1.0" encoding="UTF-8"?><ListMultipartUploadsResult><Bucket>${pathname.slice(1)}</Bucket>
+      <Upload><Key>${key}</Key><UploadId>${id}</UploadId><Initiated>${begunAt.toISOString()}</Initiated></Upload>
+      <NextKeyMarker>${key}</NextKeyMarker><NextUploadIdMarker>${id}</NextUploadIdMarker>
+      <IsTruncated>${!isLast}</IsTruncated></ListMultipartUploadsResult>`,
+    )
+  }).listen(0, '127.0.0.1')
+  await once(listing, 'listening')
+  onTestFinished(() => void listing.close())
+  return `http://127.0.0.1:${(listing.address() as AddressInfo).port}`
+}
+
+test('uploads in parts that a kill cut short are ended once they are old, and no others', async () => {
+  const [old, young] = [new Date(Date.now() - 7_200_000), new Date()]
+  const begin = async (name: string, begunAt: Date): Promise<BegunUpload> => {
+    const key = `parts/${name}`
+    const command = new CreateMultipartUploadCommand({ Bucket: bucket, Key: key })
+    const { UploadId: id } = await client.send(command)
+    return { key, id: id!, begunAt }
+  }
+  const blob = (digit: string) => `${digit.repeat(2)}/${digit.repeat(32)}.gen_1-1.png`
+  const [left, another, running, foreign] = [
+    await begin(blob('a'), old),
+    await begin(blob('b'), old),
+    await begin(blob('c'), young),
+    await begin('notes.txt', old),
+  ]
+  const gone = { key: `parts/${blob('d')}`, id: 'which has come to its end', begunAt: old }
+  const endpoint = await startListingUploads([left, gone, running, foreign, another])
+  const blobs = await S3Blobs.open({ ...server.options, endpoint, prefix: 'parts' })
+  await blobs.removeUnfinished(new Date(Date.now() - 3_600_000))
+  blobs.close()
+  const isThere = async ({ key: Key, id: UploadId }: BegunUpload) =>
+    client.send(new UploadPartCommand({ Bucket: bucket, Key, UploadId, PartNumber: 1, Body: 'x' })).then(
+      () => true,
+      () => false,
+    )
+  expect(await Promise.all([left, another, running, foreign].map(isThere))).toEqual([
+    false,
+    false,
+    true,
+    true,
+  ])
+})
+
+test('storage that knows no list of uploads is asked once', async () => {
+  const blobs = await S3Blobs.open({ ...server.options, prefix: 'many' })
+  await blobs.removeUnfinished(new Date())
+  expect(await Array.fromAsync(blobs.list())).toHaveLength(1005)
   blobs.close()
 })
 
