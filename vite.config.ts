@@ -27,11 +27,23 @@ function compress(): Plugin {
   }
 }
 
+/** Nothing is shown before the script has run: a page in the system's theme would flash before those who chose another. */
+function paintOnce(): Plugin {
+  return {
+    name: 'paint-once',
+    apply: 'build',
+    transformIndexHtml: {
+      order: 'post',
+      handler: (html) => html.replace('<script type="module"', '<script type="module" blocking="render"'),
+    },
+  }
+}
+
 export default defineConfig({
   root,
   // Pages find their assets, and the service, from where they are themselves: also behind a proxy that serves them under a path.
   base: './',
-  plugins: [compress()],
+  plugins: [paintOnce(), compress()],
   oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
   build: {
     // The first with `light-dark()`.

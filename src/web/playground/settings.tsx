@@ -100,13 +100,11 @@ function SeedField(): JSX.Element {
             inputMode="numeric"
             placeholder="random"
             value={seed ?? ''}
-            onChange={(event) => {
-              const text = event.currentTarget.value.trim()
-              const number = /^\d{1,16}$/.test(text)
-                ? Math.min(Number(text), Number.MAX_SAFE_INTEGER)
-                : undefined
+            onInput={({ currentTarget }) => {
+              const digits = currentTarget.value.replaceAll(/\D/g, '').slice(0, 16)
+              const number = digits === '' ? undefined : Math.min(Number(digits), Number.MAX_SAFE_INTEGER)
+              currentTarget.value = number === undefined ? '' : String(number)
               change({ seed: number })
-              event.currentTarget.value = number === undefined ? '' : String(number)
             }}
           />
           <IconButton

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import type { FastifyInstance } from 'fastify'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { defaultProject } from '../../../src/access/project.ts'
 import { createAtelier } from '../../../src/sdk/index.ts'
 import { buildTestApp, listen, startTestService, testConfig, type TestService } from '../../http/server.ts'
 import { accessibilityFaults, chromiumPath, openBrowser, visit, type Visit } from '../../web/browser.ts'
@@ -237,9 +238,9 @@ describe.skipIf(chromiumPath === undefined)('the playground', () => {
     await picture(page, 'before there were keys').waitFor()
     const { text } = await keys.create({
       name: 'test',
-      project: 'default',
+      project: defaultProject,
       scopes: ['generate', 'read'],
-    } as never)
+    })
     await page.reload()
     await page.getByText('A key is needed').first().waitFor()
     expect(await accessibilityFaults(page)).toEqual([])
@@ -253,6 +254,33 @@ describe.skipIf(chromiumPath === undefined)('the playground', () => {
     const other = await page.context().newPage()
     await other.goto(address)
     await other.getByText('A key is needed').first().waitFor()
+  })
+
+  test('who asks too often is told how long to wait, and a wrong key what is wrong with it', async () => {
+    const { text } = await service.access.keys.create({
+      name: 'hasty',
+      project: defaultProject,
+      scopes: ['generate', 'read'],
+      requestsPerMinute: 4,
+    })
+    const page = await open()
+    await page.getByText('A key is needed').first().waitFor()
+    const enter = async (key: string) => {
+      await page.getByRole('banner').getByRole('button', { name: /key/ }).first().click()
+      await page.getByLabel('API key').fill(key)
+      await page.keyboard.press('Enter')
+    }
+    await enter(`${text.slice(0, -1)}${text.endsWith('a') ? 'b' : 'a'}`)
+    await page.getByText('A key is needed').first().waitFor()
+    await enter(text)
+    await page.getByText('Nothing drawn yet').waitFor()
+    for (let i = 0; i < 4; i++) await ask(page, `a kite ${i}`)
+    await page.getByText('Too many requests').first().waitFor()
+    await page
+      .getByRole('button', { name: /^Try again in \d+ s$/ })
+      .first()
+      .waitFor()
+    expect(await accessibilityFaults(page)).toEqual([])
   })
 
   test('a service that goes away and comes back is waited for, and nothing is lost', async () => {
@@ -306,7 +334,7 @@ describe.skipIf(chromiumPath === undefined)('the playground', () => {
       const page = await open()
       const script = `performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? Infinity`
       await expect.poll(() => page.evaluate(script)).toBeLessThan(Infinity)
-      paintMs = Math.min(paintMs, (await page.evaluate(script)) as number)
+      paintMs = Math.min(paintMs, await page.evaluate(script))
       const scripts = `performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('.js')).map(({ encodedBodySize }) => encodedBodySize)`
       const sizes = (await page.evaluate(scripts)) as number[]
       const total = sizes.reduce((sum, size) => sum + size, 0)
