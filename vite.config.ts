@@ -54,6 +54,7 @@ export default defineConfig({
     reportCompressedSize: false,
     license: { fileName: 'licences.md' },
     rolldownOptions: {
+      checks: { bundlerTimings: false },
       input: readdirSync(root)
         .filter((name) => name.endsWith('.html'))
         .map((name) => join(root, name)),
