@@ -131,6 +131,7 @@ key
   .option('--requests-per-minute <n>', 'default: ATELIER_REQUESTS_PER_MINUTE', positiveInteger)
   .option('--max-in-flight <n>', 'unfinished generations (default: ATELIER_MAX_IN_FLIGHT)', positiveInteger)
   .option('--images-per-month <n>', 'default: ATELIER_IMAGES_PER_MONTH', positiveInteger)
+  .option('--webhook <url>', 'where the ends of its generations are told, unless a request says otherwise')
   .option('--json', 'for machines')
   .action(async (options: CreateKeyOptions) => {
     const { keyCreate } = await import('./commands/key.ts')
@@ -144,6 +145,16 @@ key
   .action(async (options: { json?: true }) => {
     const { keyList } = await import('./commands/key.ts')
     await keyList(readConfig(process.env), options)
+  })
+
+key
+  .command('webhook')
+  .description("tell the ends of a key's generations somewhere else, or nobody")
+  .argument('<id>', 'as "key list" has it')
+  .argument('[url]', 'nobody is told without one')
+  .action(async (id: string, url: string | undefined) => {
+    const { keyWebhook } = await import('./commands/key.ts')
+    await keyWebhook(readConfig(process.env), id, url)
   })
 
 key

@@ -13,6 +13,8 @@ export interface CallingKey {
   readonly maxInFlight: number | undefined
   /** In a calendar month (UTC); undefined: any number. */
   readonly imagesPerMonth: number | undefined
+  /** Where the ends of its generations are told, unless a request says otherwise. */
+  readonly webhookUrl: string | undefined
 }
 
 /** Whoever calls a service that has no keys. */

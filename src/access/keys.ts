@@ -1,4 +1,4 @@
-/** The table of keys: made, looked at, revoked. Nothing is ever removed from it. */
+/** The table of keys: made, looked at, changed, revoked. Nothing is ever removed from it. */
 import { randomBytes } from 'node:crypto'
 import type { ApiKey as KeyRow } from '../storage/client/client.ts'
 import { notify, type Database, type Prisma } from '../storage/database.ts'
@@ -7,7 +7,7 @@ import { hashOf, newKeyText, prefixOf } from './key-text.ts'
 import { ownedBy, type Project, type Whose } from './project.ts'
 import { scopes, type Scope } from './scopes.ts'
 
-/** Told when a key was made or revoked; the payload is its id. */
+/** Told when a key was made, changed or revoked; the payload is its id. */
 export const keyChannel = 'atelier_api_key'
 
 export interface ApiKey {
@@ -22,6 +22,8 @@ export interface ApiKey {
   readonly requestsPerMinute: number | undefined
   readonly maxInFlight: number | undefined
   readonly imagesPerMonth: number | undefined
+  /** Where the ends of its generations are told, unless a request says otherwise. */
+  readonly webhookUrl: string | undefined
   readonly createdAt: Date
   readonly expiresAt: Date | undefined
   /** To the minute. */
@@ -36,6 +38,8 @@ export interface NewKey extends Partial<KeyLimits> {
   readonly name: string
   readonly scopes: readonly Scope[]
   readonly expiresAt?: Date | undefined
+  /** One that requests may go to. */
+  readonly webhookUrl?: string | undefined
 }
 
 export interface KeyPage {
@@ -61,7 +65,7 @@ export class Keys {
    */
   async create(wanted: NewKey): Promise<{ readonly key: ApiKey; readonly text: string }> {
     check(wanted)
-    const { requestsPerMinute, maxInFlight, imagesPerMonth, expiresAt } = wanted
+    const { requestsPerMinute, maxInFlight, imagesPerMonth, webhookUrl, expiresAt } = wanted
     const text = newKeyText()
     const row = await this.#database.prisma.$transaction(async (transaction) => {
       const made = await transaction.apiKey.create({
@@ -75,6 +79,7 @@ export class Keys {
           requestsPerMinute: requestsPerMinute ?? null,
           maxInFlight: maxInFlight ?? null,
           imagesPerMonth: imagesPerMonth ?? null,
+          webhookUrl: webhookUrl ?? null,
           expiresAt: expiresAt ?? null,
         },
       })
@@ -112,15 +117,15 @@ export class Keys {
     return toKey(row)
   }
 
+  /** @param url one that requests may go to; undefined: nobody is told @throws {AccessError} `key_not_found` */
+  async tell(whose: Whose, id: string, url: string | undefined): Promise<ApiKey> {
+    await this.#change({ id, ...ownedBy(whose) }, { webhookUrl: url ?? null })
+    return this.get(whose, id)
+  }
+
   /** For good. One that is revoked already stays as it is. @throws {AccessError} `key_not_found` */
   async revoke(whose: Whose, id: string): Promise<ApiKey> {
-    await this.#database.prisma.$transaction(async (transaction) => {
-      await transaction.apiKey.updateMany({
-        where: { id, ...ownedBy(whose), revokedAt: null },
-        data: { revokedAt: new Date() },
-      })
-      await notify(transaction, keyChannel, id)
-    })
+    await this.#change({ id, ...ownedBy(whose), revokedAt: null }, { revokedAt: new Date() })
     return this.get(whose, id)
   }
 
@@ -140,6 +145,16 @@ export class Keys {
     await this.#database.prisma.apiKey.updateMany({
       where: { id, OR: [{ lastUsedAt: null }, { lastUsedAt: { lt: before } }] },
       data: { lastUsedAt: new Date() },
+    })
+  }
+
+  async #change(
+    where: { id: string } & Prisma.ApiKeyWhereInput,
+    data: Prisma.ApiKeyUpdateInput,
+  ): Promise<void> {
+    await this.#database.prisma.$transaction(async (transaction) => {
+      await transaction.apiKey.updateMany({ where, data })
+      await notify(transaction, keyChannel, where.id)
     })
   }
 }
@@ -180,6 +195,7 @@ function toKey(row: KeyRow): ApiKey {
     requestsPerMinute: row.requestsPerMinute ?? undefined,
     maxInFlight: row.maxInFlight ?? undefined,
     imagesPerMonth: row.imagesPerMonth ?? undefined,
+    webhookUrl: row.webhookUrl ?? undefined,
     expiresAt: row.expiresAt ?? undefined,
     lastUsedAt: row.lastUsedAt ?? undefined,
     revokedAt: row.revokedAt ?? undefined,

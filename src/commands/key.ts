@@ -1,11 +1,14 @@
 /**
- * `atelier key create | list | revoke`. Where a server holds the embedded database, it is asked over its control socket;
+ * `atelier key create | list | webhook | revoke`. Where a server holds the embedded database, it is asked over its control socket;
  * else the command opens the database itself, as it does one that is shared.
  */
 import { Keys, type ApiKey } from '../access/keys.ts'
 import { everyProject, readProject } from '../access/project.ts'
 import { isScope, scopes } from '../access/scopes.ts'
 import type { Config } from '../config.ts'
+import { parseAllowed } from '../outbound/addresses.ts'
+import { OutboundError } from '../outbound/errors.ts'
+import { checkTarget } from '../outbound/post.ts'
 import { callControl, type ControlHandlers } from '../storage/control.ts'
 import { openEmbeddedDatabase } from '../storage/database.ts'
 import { openServerDatabase } from '../storage/server-database.ts'
@@ -19,6 +22,7 @@ export interface CreateKeyOptions {
   readonly requestsPerMinute?: number
   readonly maxInFlight?: number
   readonly imagesPerMonth?: number
+  readonly webhook?: string
   readonly json?: true
 }
 
@@ -29,6 +33,7 @@ type TimeOfKey = 'createdAt' | 'expiresAt' | 'lastUsedAt' | 'revokedAt'
 interface Answers {
   'key create': { readonly key: KeyAsJson; readonly text: string }
   'key list': readonly KeyAsJson[]
+  'key webhook': KeyAsJson
   'key revoke': KeyAsJson
 }
 
@@ -37,6 +42,10 @@ export function keyHandlers(keys: Keys) {
   return {
     'key create': (args: unknown) => create(keys, args as CreateKeyOptions),
     'key list': () => listAll(keys),
+    'key webhook': (args: unknown) => {
+      const { id, url } = args as { id: string; url?: string }
+      return keys.tell(everyProject, id, url)
+    },
     'key revoke': (args: unknown) => keys.revoke(everyProject, (args as { id: string }).id),
   } satisfies ControlHandlers & Record<keyof Answers, unknown>
 }
@@ -51,7 +60,7 @@ async function create(keys: Keys, { expiresInDays, ...options }: CreateKeyOption
   const unknown = wanted.find((scope) => !isScope(scope))
   if (unknown !== undefined)
     throw new Error(`--scopes: expected ${scopes.join(', ')}, got ${JSON.stringify(unknown)}`)
-  const { name, requestsPerMinute, maxInFlight, imagesPerMonth } = options
+  const { name, requestsPerMinute, maxInFlight, imagesPerMonth, webhook: webhookUrl } = options
   return keys.create({
     project,
     name,
@@ -60,6 +69,7 @@ async function create(keys: Keys, { expiresInDays, ...options }: CreateKeyOption
     requestsPerMinute,
     maxInFlight,
     imagesPerMonth,
+    webhookUrl,
   })
 }
 
@@ -95,6 +105,7 @@ async function ask<C extends keyof Answers>(
 
 /** Prints the key alone on standard output, so that a script can take it, and on standard error what to know of it. */
 export async function keyCreate(config: Config, options: CreateKeyOptions): Promise<void> {
+  if (options.webhook !== undefined) checkWebhook(config, '--webhook', options.webhook)
   const { key, text } = await ask(config, 'key create', options)
   if (options.json) {
     console.log(JSON.stringify({ ...key, key: text }, null, 2))
@@ -128,6 +139,26 @@ export async function keyList(config: Config, { json }: { readonly json?: true }
     console.log(cells.join('  ').trimEnd())
   }
   if (rows.length === 0) console.error('there are no keys; make one with "atelier key create --name NAME"')
+}
+
+/** @param url undefined: nobody is told any more */
+export async function keyWebhook(config: Config, id: string, url: string | undefined): Promise<void> {
+  if (url !== undefined) checkWebhook(config, 'url', url)
+  const { name, webhookUrl } = await ask(config, 'key webhook', { id, url })
+  const told = webhookUrl === undefined ? 'nobody is told' : `${webhookUrl} is told`
+  console.log(`${told} of the ends of generations of ${id} (${name})`)
+}
+
+function checkWebhook({ outboundAllow }: Config, parameter: string, url: string): void {
+  try {
+    checkTarget(
+      url,
+      outboundAllow.flatMap((item) => parseAllowed(item) ?? []),
+    )
+  } catch (error) {
+    if (!(error instanceof OutboundError)) throw error
+    throw new Error(`${parameter}: ${error.message}`, { cause: error })
+  }
 }
 
 export async function keyRevoke(config: Config, id: string): Promise<void> {

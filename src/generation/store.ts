@@ -14,7 +14,7 @@ import type { Priority } from '../engine/pool.ts'
 import { notify } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
 import { inTransaction } from '../storage/transactions.ts'
-import type { Webhook } from '../webhooks/deliveries.ts'
+import { webhookEvents, type Webhook } from '../webhooks/deliveries.ts'
 import { spend } from './allowance.ts'
 import { GenerationError } from './errors.ts'
 import { addEvents, eventChannel } from './event-log.ts'
@@ -63,7 +63,7 @@ export class GenerationStore {
     request: NewGeneration,
     admit: (workMs: number) => void,
   ): Promise<{ generation: Generation; replayed: boolean }> {
-    const { caller, parameters, idempotency, previewSteps, webhook, ...columns } = request
+    const { caller, parameters, idempotency, previewSteps, webhook = webhookOf(caller), ...columns } = request
     const { project } = caller
     const fingerprint = idempotency && fingerprintOf(idempotency)
     const createdAt = new Date()
@@ -168,3 +168,6 @@ export class GenerationStore {
     return this.#storage.database.prisma
   }
 }
+
+const webhookOf = ({ key }: Caller): Webhook | undefined =>
+  key?.webhookUrl === undefined ? undefined : { url: key.webhookUrl, events: webhookEvents }

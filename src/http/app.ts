@@ -85,7 +85,7 @@ import {
   listGenerations,
 } from './routes/generations.ts'
 import { getImage, getImageContent } from './routes/images.ts'
-import { createKey, getKey, listKeys, revokeKey } from './routes/keys.ts'
+import { createKey, getKey, listKeys, revokeKey, updateKey } from './routes/keys.ts'
 import { getModel, listModels } from './routes/models.ts'
 import {
   listWebhookDeliveries,
@@ -282,6 +282,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     createKey: createKey(routes),
     listKeys: listKeys(routes),
     getKey: getKey(routes),
+    updateKey: updateKey(routes),
     revokeKey: revokeKey(routes),
     listModels: listModels(routes),
     getModel: getModel(routes),

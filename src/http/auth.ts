@@ -100,6 +100,7 @@ function callerWith(key: ApiKey, config: Config): Caller {
       id: key.id,
       maxInFlight: key.maxInFlight ?? (config.maxInFlight || undefined),
       imagesPerMonth: key.imagesPerMonth ?? (config.imagesPerMonth || undefined),
+      webhookUrl: key.webhookUrl,
     },
   }
 }

@@ -146,12 +146,8 @@ export function asApiError(thrown: unknown): ApiError {
   if (thrown instanceof DatasetError) return asDatasetRefusal(thrown)
   if (thrown instanceof FineTuningError) return asFineTuningRefusal(thrown)
   if (thrown instanceof PolicyError) return asPolicyRefusal(thrown)
-  if (thrown instanceof WebhookError) {
-    const { code, message } = thrown
-    return code === 'invalid_url'
-      ? new ApiError('invalid_value', `webhook.url: ${message}`, { param: 'webhook.url' })
-      : new ApiError('invalid_value', message, { param: 'cursor' })
-  }
+  if (thrown instanceof WebhookError)
+    return new ApiError('invalid_value', thrown.message, { param: thrown.parameter })
   const { code, statusCode } = thrown as { code?: unknown; statusCode?: unknown }
   const known = typeof code === 'string' ? frameworkErrors[code] : undefined
   if (known && (statusCode === 400 || !isHangUp(code))) return new ApiError(known.code, known.message)

@@ -797,7 +797,11 @@ export interface paths {
         delete: operations["revokeKey"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Change where a key's generations are told.
+         * @description Holds for what is asked for with it from then on, within five seconds on every replica.
+         */
+        patch: operations["updateKey"];
         trace?: never;
     };
     "/livez": {
@@ -2156,6 +2160,18 @@ export interface components {
             max_in_flight?: number | null;
             /** @description Pictures that are asked for in a calendar month (UTC); `ATELIER_IMAGES_PER_MONTH` when left out. */
             images_per_month?: number | null;
+            /**
+             * @description Where every end of its generations is told, unless a request names its own `webhook`. Nobody is told when left out.
+             * @example https://example.com/hooks/atelier
+             */
+            webhook_url?: string | null;
+        };
+        UpdateKeyRequest: {
+            /**
+             * @description Where every end of its generations is told from now on, unless a request names its own `webhook`; `null` tells nobody.
+             * @example https://example.com/hooks/atelier
+             */
+            webhook_url: string | null;
         };
         /** @description What is known of a key. */
         KeyFields: {
@@ -2178,6 +2194,8 @@ export interface components {
             max_in_flight: number | null;
             /** @description Its own limit; `null` where the configured one holds. */
             images_per_month: number | null;
+            /** @description Where the ends of its generations are told; `null` where nobody is. */
+            webhook_url: string | null;
             /** Format: date-time */
             created_at: string;
             /** Format: date-time */
@@ -2541,6 +2559,7 @@ export type SchemaDeploymentList = components['schemas']['DeploymentList'];
 export type SchemaStatus = components['schemas']['Status'];
 export type SchemaScope = components['schemas']['Scope'];
 export type SchemaCreateKeyRequest = components['schemas']['CreateKeyRequest'];
+export type SchemaUpdateKeyRequest = components['schemas']['UpdateKeyRequest'];
 export type SchemaKeyFields = components['schemas']['KeyFields'];
 export type SchemaKey = components['schemas']['Key'];
 export type SchemaCreatedKey = components['schemas']['CreatedKey'];
@@ -4693,6 +4712,46 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    updateKey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The key's id, as `POST /v1/keys` gave it; not the key itself.
+                 * @example key_0b6c2f5e9d3a4c1f8e7d6a5b
+                 */
+                id: components["parameters"]["KeyId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpdateKeyRequest"];
+            };
+        };
+        responses: {
+            /** @description The key as it is now. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Key"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];

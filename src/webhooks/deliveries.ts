@@ -155,7 +155,9 @@ export async function listDeliveries(
       ? undefined
       : await webhookDelivery.findUnique({ where: { id: cursor, generation: { project } } })
   if (last === null)
-    throw new WebhookError('invalid_cursor', 'cursor: expected the next_cursor of an earlier page')
+    throw new WebhookError('invalid_cursor', 'cursor: expected the next_cursor of an earlier page', {
+      parameter: 'cursor',
+    })
   const rows = await webhookDelivery.findMany({
     where: {
       generation: { project },

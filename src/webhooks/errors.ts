@@ -6,9 +6,16 @@ export type WebhookErrorCode =
 export class WebhookError extends Error {
   override readonly name = 'WebhookError'
   readonly code: WebhookErrorCode
+  /** Which one it does not accept, by its public name. */
+  readonly parameter: string
 
-  constructor(code: WebhookErrorCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: WebhookErrorCode,
+    message: string,
+    { parameter, ...options }: { parameter: string } & ErrorOptions,
+  ) {
     super(message, options)
     this.code = code
+    this.parameter = parameter
   }
 }

@@ -36,8 +36,11 @@ export interface Webhooks {
 
 export interface WebhookService {
   of(caller: Pick<Caller, 'project'>): Webhooks
-  /** @throws {WebhookError} `invalid_url`, for what can be said without asking anybody */
-  checkUrl(url: string): void
+  /**
+   * @param parameter which one it is; `webhook.url` unless told
+   * @throws {WebhookError} `invalid_url`, for what can be said without asking anybody
+   */
+  checkUrl(url: string, parameter?: string): void
   /** What is being sent is due again at once, for whoever comes next. */
   close(): Promise<void>
 }
@@ -139,12 +142,12 @@ export async function startWebhookService(options: WebhookOptions): Promise<Webh
   look()
 
   return {
-    checkUrl(url) {
+    checkUrl(url, parameter = 'webhook.url') {
       try {
         checkTarget(url, allowed)
       } catch (error) {
         if (!(error instanceof OutboundError)) throw error
-        throw new WebhookError('invalid_url', error.message, { cause: error })
+        throw new WebhookError('invalid_url', `${parameter}: ${error.message}`, { parameter, cause: error })
       }
     },
     of: ({ project }) => ({

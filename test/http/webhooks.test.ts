@@ -3,7 +3,9 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { keyless } from '../../src/access/caller.ts'
+import { startAccessService } from '../../src/access/service.ts'
 import { parseAllowed } from '../../src/outbound/addresses.ts'
 import { createAtelier, type Atelier } from '../../src/sdk/index.ts'
 import { startWebhookService, type WebhookService } from '../../src/webhooks/service.ts'
@@ -78,4 +80,44 @@ test('secrets are told and rotated', async () => {
 test('a delivery that does not exist is a 404 by name', async () => {
   const replay = atelier.webhooks.replay('msg_0')
   await expect(replay).rejects.toMatchObject({ status: 404, code: 'delivery_not_found', param: 'id' })
+})
+
+test('a key tells of every end at its own address, unless a request names another or the key has none any more', async () => {
+  const access = await startAccessService({ database: service.storage.database, log: silent })
+  const { project } = keyless
+  const admin = await access.keys.create({ project, name: 'admin', scopes: ['admin', 'read'] })
+  const guarded = await buildTestApp(service.generation, { access, webhooks })
+  const baseUrl = await listen(guarded)
+  onTestFinished(async () => {
+    await guarded.close()
+    await access.close()
+  })
+  const as = (apiKey: string) => createAtelier({ baseUrl, apiKey, maxRetries: 0 })
+  const { keys, webhooks: deliveries } = as(admin.text)
+  for (const webhook_url of ['http://169.254.169.254/', 'not a url']) {
+    const refusal = { status: 400, code: 'invalid_value', param: 'webhook_url' }
+    await expect(keys.create({ name: 'x', webhook_url })).rejects.toMatchObject(refusal)
+    await expect(keys.update(admin.key.id, { webhook_url })).rejects.toMatchObject(refusal)
+  }
+  const { id: keyId, key } = await keys.create({ name: 'told', webhook_url: `${url}/key` })
+  const { generations, images } = as(key)
+  /** @returns where its end is told */
+  const told = async (id: string) => {
+    await service.generation.settled(id)
+    return (await deliveries.deliveries({ generation_id: id })).data.map((delivery) => delivery.url)
+  }
+  const ask = async (webhook?: { url: string }) =>
+    (await generations.create({ prompt: 'x', steps: 1, ...(webhook && { webhook }) })).id
+
+  expect(await told(await ask())).toEqual([`${url}/key`])
+  expect(await told(await ask({ url: `${url}/own` }))).toEqual([`${url}/own`])
+  await images.generate({ prompt: 'in the dialect of others', steps: 1 })
+  const { data } = await deliveries.deliveries()
+  expect(data.map((delivery) => delivery.url)).toContain(`${url}/key`)
+  expect(await keys.update(keyId, { webhook_url: `${url}/moved` })).toMatchObject({
+    webhook_url: `${url}/moved`,
+  })
+  expect(await told(await ask())).toEqual([`${url}/moved`])
+  expect(await keys.update(keyId, { webhook_url: null })).toMatchObject({ webhook_url: null })
+  expect(await told(await ask())).toEqual([])
 })

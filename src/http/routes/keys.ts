@@ -1,4 +1,4 @@
-/** `/v1/keys`: the keys of the caller's project, made, looked at and revoked. */
+/** `/v1/keys`: the keys of the caller's project, made, looked at, changed and revoked. */
 import type { ApiKey } from '../../access/keys.ts'
 import type { SchemaKey } from '../../sdk/schema.ts'
 import { callerOf } from '../caller.ts'
@@ -6,9 +6,10 @@ import { withDefaults, type Handler } from '../contract.ts'
 import { addressOf } from '../links.ts'
 import { readTime, refuseBody, type RouteDependencies } from './dependencies.ts'
 
-export function createKey({ access, config, contract }: RouteDependencies): Handler<'createKey'> {
+export function createKey({ access, config, contract, webhooks }: RouteDependencies): Handler<'createKey'> {
   return async (request, reply) => {
     const { body } = request
+    if (body.webhook_url != null) webhooks.checkUrl(body.webhook_url, 'webhook_url')
     const { key, text } = await access.keys.create({
       project: callerOf(request).project,
       name: body.name,
@@ -17,6 +18,7 @@ export function createKey({ access, config, contract }: RouteDependencies): Hand
       requestsPerMinute: body.requests_per_minute ?? undefined,
       maxInFlight: body.max_in_flight ?? undefined,
       imagesPerMonth: body.images_per_month ?? undefined,
+      webhookUrl: body.webhook_url ?? undefined,
     })
     request.log.info({ keyId: key.id, scopes: key.scopes }, 'key made')
     reply.headers({
@@ -39,6 +41,16 @@ export function getKey({ access }: RouteDependencies): Handler<'getKey'> {
   return async (request) => describeKey(await access.keys.get(callerOf(request).project, request.params.id))
 }
 
+export function updateKey({ access, webhooks }: RouteDependencies): Handler<'updateKey'> {
+  return async (request) => {
+    const { webhook_url: url } = request.body
+    if (url !== null) webhooks.checkUrl(url, 'webhook_url')
+    const key = await access.keys.tell(callerOf(request).project, request.params.id, url ?? undefined)
+    request.log.info({ keyId: key.id }, 'key changed')
+    return describeKey(key)
+  }
+}
+
 export function revokeKey({ access }: RouteDependencies): Handler<'revokeKey'> {
   return async (request) => {
     refuseBody(request)
@@ -59,6 +71,7 @@ function describeKey(key: ApiKey): SchemaKey {
     requests_per_minute: key.requestsPerMinute ?? null,
     max_in_flight: key.maxInFlight ?? null,
     images_per_month: key.imagesPerMonth ?? null,
+    webhook_url: key.webhookUrl ?? null,
     created_at: key.createdAt.toISOString(),
     expires_at: key.expiresAt?.toISOString() ?? null,
     last_used_at: key.lastUsedAt?.toISOString() ?? null,
