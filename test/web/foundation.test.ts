@@ -1,7 +1,7 @@
 /** The pages as the server sends them, and as a real browser takes them. */
 import type { FastifyInstance } from 'fastify'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { buildTestApp, listen } from '../http/server.ts'
+import { buildTestApp, listen, startTestService } from '../http/server.ts'
 import { send } from '../http/requests.ts'
 import { unreachableService } from '../http/unreachable.ts'
 import { accessibilityFaults, chromiumPath, openBrowser, visit } from './browser.ts'
@@ -104,23 +104,27 @@ describe.skipIf(chromiumPath === undefined)('in a browser', () => {
   test.each(['light', 'dark'] as const)(
     'the page loads without a complaint and is accessible in its %s theme; the choice outlives a reload',
     async (theme) => {
+      const service = await startTestService()
+      const whole = await buildTestApp(service.generation)
       const browser = await openBrowser()
       try {
         await using tab = await visit(browser, { colorScheme: theme === 'light' ? 'dark' : 'light' })
         const { page, complaints } = tab
-        await page.goto(address)
+        await page.goto(await listen(whole))
         for (let i = 0; i < (theme === 'light' ? 1 : 2); i++)
           await page.getByRole('button', { name: /^Theme/ }).click()
         await page.reload()
         expect(await page.locator('html').getAttribute('data-theme')).toBe(theme)
         await page.getByRole('button', { name: `Theme: ${theme}` }).waitFor()
         expect(await accessibilityFaults(page)).toEqual([])
-        await page.keyboard.press('?')
+        await page.getByRole('button', { name: 'Keyboard shortcuts' }).click()
         await page.getByRole('dialog', { name: 'Keyboard shortcuts' }).waitFor()
         expect(await accessibilityFaults(page)).toEqual([])
         expect(complaints).toEqual([])
       } finally {
         await browser.close()
+        await whole.close()
+        await service.close()
       }
     },
   )
