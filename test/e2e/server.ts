@@ -15,6 +15,8 @@ export interface Server {
   readonly dataDir: string
   /** What it wrote to standard output and error so far, by line. */
   readonly output: readonly string[]
+  /** Resolves with its exit status when it has ended, whoever told it to. */
+  ended(): Promise<number | null>
   /** Ends it as an operator does and resolves with its exit status. */
   stop(): Promise<number | null>
   /** Kills it outright. */
@@ -58,21 +60,23 @@ export async function startServer({
       reject(new Error(`the server ended with ${signal ?? code}:\n${output.join('\n')}`)),
     )
   })
+  const ended = async (): Promise<number | null> => {
+    if (!hasExited(child)) await once(child, 'exit')
+    return child.exitCode
+  }
   return {
     url,
     pid: child.pid!,
     dataDir,
     output,
+    ended,
     async stop() {
-      const exited = hasExited(child) ? undefined : once(child, 'exit')
       child.kill('SIGTERM')
-      await exited
-      return child.exitCode
+      return ended()
     },
     async kill() {
-      const exited = hasExited(child) ? undefined : once(child, 'exit')
       child.kill('SIGKILL')
-      await exited
+      await ended()
     },
   }
 }
