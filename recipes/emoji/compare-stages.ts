@@ -92,10 +92,11 @@ async function momentsOf(jobs: readonly string[]): Promise<readonly Moment[]> {
   return moments
 }
 
-const nearestTo = (moments: readonly Moment[], seconds: number): Moment =>
-  moments.reduce((best, one) =>
+function nearestTo(moments: readonly Moment[], seconds: number): Moment {
+  return moments.reduce((best, one) =>
     Math.abs(one.deviceSeconds - seconds) < Math.abs(best.deviceSeconds - seconds) ? one : best,
   )
+}
 
 interface Share {
   readonly share: number
