@@ -44,10 +44,17 @@ export async function visit(browser: Browser, options: BrowserContextOptions = {
   return { page, context, complaints, [Symbol.asyncDispose]: () => context.close() }
 }
 
+/** Colours on their way from one theme to the other are none of either; what is nested deeper may begin later. */
+const transitionsEnd = `(async () => {
+  const isMoving = () => document.getAnimations().some((each) => each instanceof CSSTransition)
+  for (let calm = 0; calm < 5; calm = isMoving() ? 0 : calm + 1) await new Promise(requestAnimationFrame)
+})()`
+
 const axePath = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
 
 /** @returns what axe-core finds wrong with the page as it stands, by rule and element */
 export async function accessibilityFaults(page: Page): Promise<string[]> {
+  await page.evaluate(transitionsEnd)
   // By the debugger, which the content security policy does not concern.
   await page.evaluate(await readFile(axePath, 'utf8'))
   const results = (await page.evaluate('axe.run({ resultTypes: ["violations"] })')) as {

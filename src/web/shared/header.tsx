@@ -7,7 +7,10 @@ import { isListingShortcuts } from './shortcuts.tsx'
 import { nextTheme, theme } from './theme.ts'
 
 /** Addresses are relative, so that pages find each other behind a proxy that serves them under a path. */
-export const pages = [{ name: 'Playground', href: './' }] as const
+export const pages = [
+  { name: 'Playground', href: './' },
+  { name: 'Studio', href: './studio' },
+] as const
 
 export type PageName = (typeof pages)[number]['name']
 
