@@ -16,6 +16,7 @@ import { Announcements } from '../storage/announcements.ts'
 import { takeTurn } from '../storage/upkeep.ts'
 import type { Webhook } from '../webhooks/deliveries.ts'
 import { GenerationError } from './errors.ts'
+import { watchActivity, type ActivityOfDevices } from './device-activity.ts'
 import { EventLog, eventChannel } from './event-log.ts'
 import { streamEvents } from './event-stream.ts'
 import {
@@ -150,6 +151,8 @@ export interface GenerationService {
   of(caller: Caller): Generations
   pictures(whose: Whose): Pictures
   metrics(): Promise<GenerationMetrics>
+  /** What each device did in the last seconds, up to fifteen minutes. */
+  activity(seconds: number): ActivityOfDevices
   /** `range` is inclusive at both ends. @throws {GenerationError} `blob_missing`, `blobs_unavailable` */
   openBlob(key: string, range?: ByteRange): Promise<Readable>
   /** An address at which clients get the blob from the storage itself; undefined where they cannot. */
@@ -267,6 +270,7 @@ export async function startGenerationService(options: GenerationServiceOptions):
     kept = kept.then(upkeep)
   }, upkeepEveryMs)
   upkeepTimer.unref()
+  const watch = watchActivity(pool)
 
   async function outlookOf(generation: Generation): Promise<Outlook> {
     const { id, parameters } = generation
@@ -417,10 +421,12 @@ export async function startGenerationService(options: GenerationServiceOptions):
         phaseTimes: totals.phaseTimes.registry,
       }
     },
+    activity: (seconds) => watch.tell(seconds),
     swept,
     drain: async (withinMs) => worker?.drain(withinMs),
     async close() {
       clearInterval(upkeepTimer)
+      watch.close()
       stopTakingBack()
       await worker?.close()
       await kept

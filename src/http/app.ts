@@ -85,6 +85,7 @@ import {
   listGenerations,
 } from './routes/generations.ts'
 import { getImage, getImageContent } from './routes/images.ts'
+import { listDevices } from './routes/devices.ts'
 import { createKey, getKey, listKeys, revokeKey, updateKey } from './routes/keys.ts'
 import { getModel, listModels } from './routes/models.ts'
 import {
@@ -262,6 +263,7 @@ export async function buildApp(dependencies: AppDependencies): Promise<FastifyIn
     getFineTuningAdapter: getFineTuningAdapter(routes),
     deployFineTuningCheckpoint: deployFineTuningCheckpoint(routes),
     listDeployments: listDeployments(routes),
+    listDevices: listDevices(routes),
     getDeployment: getDeployment(routes),
     deleteDeployment: deleteDeployment(routes),
     rollbackModel: rollbackModel(routes),

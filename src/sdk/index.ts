@@ -35,6 +35,7 @@ import { createWebhooks, type Webhooks } from './webhooks.ts'
 import type {
   paths,
   SchemaDeployment,
+  SchemaDeviceList,
   SchemaGeneratedImages,
   SchemaGenerateImagesRequest,
   SchemaImage,
@@ -112,6 +113,10 @@ export interface Atelier {
   readonly deployments: DeploymentCalls
   readonly webhooks: Webhooks
   readonly keys: Keys
+  readonly devices: {
+    /** What each did in the last seconds, up to 15 minutes. @throws {AtelierError} */
+    list(filters?: { readonly seconds?: number }, options?: RequestOptions): Promise<SchemaDeviceList>
+  }
   readonly models: {
     /** @throws {AtelierError} */
     list(options?: RequestOptions): Promise<SchemaModelList>
@@ -170,6 +175,11 @@ export function createAtelier(options: AtelierOptions): Atelier {
     deployments: createDeployments(raw),
     webhooks: createWebhooks(raw),
     keys: createKeys(raw),
+    devices: {
+      list(query = {}, { signal } = {}) {
+        return unwrap(raw.GET('/v1/devices', { params: { query }, ...withSignal(signal) }), signal)
+      },
+    },
     models: {
       list({ signal } = {}) {
         return unwrap(raw.GET('/v1/models', withSignal(signal)), signal)

@@ -750,6 +750,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/devices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The devices, and what each did in the last minutes.
+         * @description For every second that has passed the share of it in which the device worked, serving and training apart. Devices tell of a unit of work
+         *     when it ends, so the last seconds may still gain what has begun in them. It is kept in memory for fifteen minutes, by the process that answers,
+         *     from its start on; of workers' devices it is known every two seconds. A device that has gone is listed for as long.
+         */
+        get: operations["listDevices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/keys": {
         parameters: {
             query?: never;
@@ -2116,6 +2138,35 @@ export interface components {
             checkpoint: string;
             step: number;
         };
+        Device: {
+            /** @constant */
+            object: "device";
+            /**
+             * @description Of a worker's device, after the worker's host and a slash.
+             * @example cpu
+             */
+            name: string;
+            /**
+             * @description A device of a worker that is not there any more is `gone`.
+             * @enum {string}
+             */
+            state: "starting" | "ready" | "restarting" | "gone";
+            /** @description Pictures that wait or are made there. */
+            requests: number;
+            /** @description Device time that those are expected to take. */
+            backlog_seconds: number;
+            /** @description Share of each second, from `from` of the list on, that went into requests. */
+            serving: number[];
+            /** @description Share of each second that went into fine-tuning, jobs of other devices included. */
+            training: number[];
+        };
+        DeviceList: {
+            /** @constant */
+            object: "list";
+            /** @description The second, since 1970, that the shares of all devices begin with. */
+            from: number;
+            data: components["schemas"]["Device"][];
+        };
         DeploymentList: {
             /** @constant */
             object: "list";
@@ -2555,6 +2606,8 @@ export type SchemaFineTuningCheckpoint = components['schemas']['FineTuningCheckp
 export type SchemaFineTuningCheckpointList = components['schemas']['FineTuningCheckpointList'];
 export type SchemaDeployCheckpointRequest = components['schemas']['DeployCheckpointRequest'];
 export type SchemaDeployment = components['schemas']['Deployment'];
+export type SchemaDevice = components['schemas']['Device'];
+export type SchemaDeviceList = components['schemas']['DeviceList'];
 export type SchemaDeploymentList = components['schemas']['DeploymentList'];
 export type SchemaStatus = components['schemas']['Status'];
 export type SchemaScope = components['schemas']['Scope'];
@@ -4572,6 +4625,39 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+            default: components["responses"]["Failure"];
+        };
+    };
+    listDevices: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many of the last seconds to tell of.
+                 * @example 60
+                 */
+                seconds?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them, by their names; there are no pages. */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceList"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
             default: components["responses"]["Failure"];

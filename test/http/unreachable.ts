@@ -32,6 +32,7 @@ export const unreachableService: GenerationService = {
   of: unreachable,
   pictures: unreachable,
   metrics: unreachable,
+  activity: unreachable,
   openBlob: unreachable,
   linkToBlob: unreachable,
   count: unreachable,

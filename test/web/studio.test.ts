@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest'
 import type { SchemaFineTuningSample } from '../../src/sdk/index.ts'
 import { bytes, duration, figure } from '../../src/web/studio/format.ts'
+import { stackedBars } from '../../src/web/studio/devices/timeline.ts'
 import { emptyDraft, promptDraft, requestOf, stageDraft } from '../../src/web/studio/jobs/draft.ts'
 import { sheetOf, sheetsOf } from '../../src/web/studio/jobs/sheets.ts'
 import { smoothed } from '../../src/web/studio/jobs/smoothing.ts'
@@ -76,6 +77,17 @@ test('a trend begins with the first value, not with a bias to nothing, and keeps
   expect(first).toBeCloseTo(1)
   expect(second).toBeGreaterThan(1.9)
   expect(second).toBeLessThan(3)
+})
+
+test('bars stand for equal times up to now, training on top of serving', () => {
+  const { width, serving, training } = stackedBars({
+    serving: [1, 0.5, 0.5, 0, 0],
+    training: [0, 0, 0.5, 0, 0],
+    barSeconds: 2,
+  })
+  expect(width).toBe(3)
+  expect(serving).toBe('M0 1V0h0.8V1zM1 1V0.5h0.8V1z')
+  expect(training).toBe('M1 0.5V0.25h0.8V0.5z')
 })
 
 test.each([

@@ -10,6 +10,7 @@ const DatasetList = lazy(async () => (await import('./datasets/dataset-list.tsx'
 const DatasetView = lazy(async () => (await import('./datasets/dataset-view.tsx')).DatasetView)
 const Wizard = lazy(async () => (await import('./jobs/wizard.tsx')).Wizard)
 const JobView = lazy(async () => (await import('./jobs/job-view.tsx')).JobView)
+const Devices = lazy(async () => (await import('./devices/devices.tsx')).Devices)
 const Deployments = lazy(async () => (await import('./deployments.tsx')).Deployments)
 
 interface Place {
@@ -23,6 +24,7 @@ const places: readonly Place[] = [
   { name: 'Jobs', icon: 'chart', to: { view: 'jobs' }, views: ['jobs', 'job', 'new job'] },
   { name: 'Datasets', icon: 'images', to: { view: 'datasets' }, views: ['datasets', 'dataset'] },
   { name: 'Deployments', icon: 'rocket', to: { view: 'deployments' }, views: ['deployments'] },
+  { name: 'Devices', icon: 'device', to: { view: 'devices' }, views: ['devices'] },
 ]
 
 const shortcuts = [
@@ -72,6 +74,6 @@ function view(here: Route): JSX.Element {
     case 'deployments':
       return <Deployments />
     case 'devices':
-      return <JobList />
+      return <Devices />
   }
 }
