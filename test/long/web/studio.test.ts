@@ -117,6 +117,13 @@ test.skipIf(chromiumPath === undefined)(
       await press(page, 'role=button[name="Roll back tiny"]')
       await page.getByText('as the server was configured').waitFor()
       expect(await paint()).toBe(before)
+
+      await page.keyboard.press('4')
+      await page.getByRole('img', { name: /^cpu.* in the last 5 min/ }).waitFor()
+      await isAccessible()
+      const [device] = (await atelier.devices.list()).data
+      for (const shares of [device?.serving, device?.training])
+        expect(shares?.reduce((sum, share) => sum + share, 0)).toBeGreaterThan(0.1)
       expect(complaints).toEqual([])
     } finally {
       await browser.close()
