@@ -1,7 +1,7 @@
 /** What the studio's views are put together from: heads, chips, figures, and questions before something is gone. */
 import { useSignal, type ReadonlySignal } from '@preact/signals'
 import type { ComponentChildren, JSX } from 'preact'
-import { useEffect, useRef } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks'
 import { Button } from '../shared/button.tsx'
 import { Dialog } from '../shared/dialog.tsx'
 import { Icon, type IconName } from '../shared/icons.tsx'
@@ -24,7 +24,8 @@ export function ViewHead({ title, up, about, mark, children }: ViewHeadProps): J
   useEffect(() => {
     document.title = `${title} · Studio · Atelier`
   }, [title])
-  useEffect(() => {
+  // Before anybody can have moved the focus on.
+  useLayoutEffect(() => {
     if (hasMoved) heading.current?.focus({ preventScroll: true })
     hasMoved = true
   }, [])
