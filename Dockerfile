@@ -19,7 +19,8 @@ COPY package.json package-lock.json .npmrc ./
 RUN ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
 COPY scripts ./scripts
 COPY src ./src
-COPY openapi.yaml vite.config.ts ./
+COPY docs ./docs
+COPY openapi.yaml vite.config.ts README.md ARCHITECTURE.md CHANGELOG.md ./
 RUN ["node", "scripts/build-pages.mjs"]
 
 # All that the start would otherwise write beside the code is made here: the database's client, and the empty database.

@@ -1,9 +1,10 @@
-/** How the pages are built: one entry for each `src/web/*.html`, into files with hashed names, packed for the wire. */
+/** How the pages are built: one entry for each `src/web/*.html` and each page of the reference, into files with hashed names, packed for the wire. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
 import { defineConfig, type Plugin } from 'vite'
+import { docs } from './scripts/vite-docs.ts'
 
 const root = fileURLToPath(new URL('src/web/', import.meta.url))
 
@@ -39,11 +40,13 @@ function paintOnce(): Plugin {
   }
 }
 
+const reference = await docs(root)
+
 export default defineConfig({
   root,
   // Pages find their assets, and the service, from where they are themselves: also behind a proxy that serves them under a path.
   base: './',
-  plugins: [paintOnce(), compress()],
+  plugins: [reference, paintOnce(), compress()],
   oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
   build: {
     // The first with `light-dark()`.
@@ -55,9 +58,12 @@ export default defineConfig({
     license: { fileName: 'licences.md' },
     rolldownOptions: {
       checks: { bundlerTimings: false },
-      input: readdirSync(root)
-        .filter((name) => name.endsWith('.html'))
-        .map((name) => join(root, name)),
+      input: [
+        ...readdirSync(root)
+          .filter((name) => name.endsWith('.html'))
+          .map((name) => join(root, name)),
+        ...reference.inputs,
+      ],
     },
   },
 })

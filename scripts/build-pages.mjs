@@ -10,7 +10,10 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const at = (...parts) => join(root, ...parts)
 
 /** Files and folders that the pages are made of. */
-const sources = ['src/web', 'src/sdk', 'openapi.yaml', 'package-lock.json', 'vite.config.ts']
+const sources = [
+  ...['src/web', 'src/sdk', 'openapi.yaml', 'package-lock.json', 'vite.config.ts', 'scripts/vite-docs.ts'],
+  ...['docs', 'README.md', 'ARCHITECTURE.md', 'CHANGELOG.md'],
+]
 
 export function buildPages() {
   const vite = at('node_modules', 'vite', 'bin', 'vite.js')

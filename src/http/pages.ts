@@ -3,7 +3,7 @@
  * API, with the key of whoever looks.
  */
 import { existsSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import staticFiles from '@fastify/static'
 import type { FastifyInstance } from 'fastify'
@@ -16,7 +16,7 @@ export interface PagesOptions {
   readonly links: Pick<Links, 'pictureOrigins'>
 }
 
-/** `/` for index.html, `/NAME` for NAME.html, and what they load from `/assets/`. */
+/** `/` for index.html, `/NAME` for NAME.html, also in folders, and what they load from `/assets/`. */
 export async function registerPages(app: FastifyInstance, { folder, links }: PagesOptions): Promise<void> {
   if (!existsSync(folder)) {
     app.log.warn(
@@ -26,7 +26,8 @@ export async function registerPages(app: FastifyInstance, { folder, links }: Pag
     return
   }
   await app.register(staticFiles, { root: folder, serve: false, preCompressed: true, etag: true })
-  const pages = readdirSync(folder).filter((name) => name.endsWith('.html'))
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+  const pages = files.filter((name) => name.endsWith('.html')).map((name) => name.replaceAll(sep, '/'))
   for (const page of pages) {
     const path = page === 'index.html' ? '/' : `/${page.replace(/\.html$/, '')}`
     app.get(path, async (_request, reply) => {

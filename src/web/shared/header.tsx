@@ -2,14 +2,15 @@
 import type { JSX } from 'preact'
 import { IconButton } from './button.tsx'
 import { Mark } from './icons.tsx'
-import { apiKey, askForKey } from './session.ts'
+import { apiKey, askForKey, serviceUrl } from './session.ts'
 import { isListingShortcuts } from './shortcuts.tsx'
 import { nextTheme, theme } from './theme.ts'
 
-/** Addresses are relative, so that pages find each other behind a proxy that serves them under a path. */
+/** Addresses are those from where the service is, so that pages find each other behind a proxy that serves them under a path. */
 export const pages = [
-  { name: 'Playground', href: './' },
-  { name: 'Studio', href: './studio' },
+  { name: 'Playground', href: '' },
+  { name: 'Studio', href: 'studio' },
+  { name: 'Reference', href: 'docs' },
 ] as const
 
 export type PageName = (typeof pages)[number]['name']
@@ -19,13 +20,18 @@ const themeIcons = { system: 'system', light: 'sun', dark: 'moon' } as const
 export function Header({ page }: { readonly page: PageName }): JSX.Element {
   return (
     <header class="header">
-      <a class="header__brand" href="./" aria-label="Atelier">
+      <a class="header__brand" href={`${serviceUrl}/`} aria-label="Atelier">
         <Mark />
         <span>Atelier</span>
       </a>
       <nav class="header__pages" aria-label="Pages">
         {pages.map(({ name, href }) => (
-          <a key={name} class="header__page" href={href} {...(name === page && { 'aria-current': 'page' })}>
+          <a
+            key={name}
+            class="header__page"
+            href={`${serviceUrl}/${href}`}
+            {...(name === page && { 'aria-current': 'page' })}
+          >
             {name}
           </a>
         ))}

@@ -8,21 +8,50 @@ import { KeyDialog } from './key-dialog.tsx'
 import { listenForShortcuts, ShortcutsDialog } from './shortcuts.tsx'
 import { Toasts } from './toast.tsx'
 
+/** Around a page whose content came with its HTML: a head where it says `#frame`, and whatever else is for a place in it. */
+export function mountAround(page: PageName, parts: Readonly<Record<string, ComponentChildren>>): void {
+  listenForShortcuts()
+  mountPart(
+    '#frame',
+    <>
+      <SkipLink />
+      <Header page={page} />
+      <Overlays />
+    </>,
+  )
+  for (const [place, part] of Object.entries(parts)) mountPart(place, part)
+}
+
+function mountPart(place: string, part: ComponentChildren): void {
+  const element = document.querySelector(place)
+  if (element) render(part, element)
+}
+
 export function mountPage(page: PageName, content: ComponentChildren): void {
   listenForShortcuts()
   render(
     <>
-      <a class="skip-link visually-hidden" href="#main">
-        Skip to the content
-      </a>
+      <SkipLink />
       <Header page={page} />
       <main id="main" tabIndex={-1}>
         {content}
       </main>
-      <Toasts />
-      <KeyDialog />
-      <ShortcutsDialog />
+      <Overlays />
     </>,
     document.body,
   )
 }
+
+const SkipLink = () => (
+  <a class="skip-link visually-hidden" href="#main">
+    Skip to the content
+  </a>
+)
+
+const Overlays = () => (
+  <>
+    <Toasts />
+    <KeyDialog />
+    <ShortcutsDialog />
+  </>
+)

@@ -12,8 +12,10 @@ effect(() => {
   else sessionStorage.setItem(stored, apiKey.value)
 })
 
-/** Where the service is: beside this page, also where a proxy serves both under a path. */
-export const serviceUrl = new URL('.', location.href).href.replace(/\/$/, '')
+const thisScript = import.meta.url
+
+/** Where the service is: above the folder that this script came from, also where a proxy serves both under a path. */
+export const serviceUrl = new URL('..', thisScript).href.replace(/\/$/, '')
 
 /** Tries again what helps within seconds; whoever looks is told of what takes longer, and decides. */
 export const atelier = computed(() =>

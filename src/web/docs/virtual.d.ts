@@ -1,0 +1,3 @@
+declare module 'virtual:docs-search' {
+  export const searchables: readonly import('./render/site.tsx').Searchable[]
+}
