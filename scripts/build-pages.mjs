@@ -11,8 +11,16 @@ const at = (...parts) => join(root, ...parts)
 
 /** Files and folders that the pages are made of. */
 const sources = [
-  ...['src/web', 'src/sdk', 'openapi.yaml', 'package-lock.json', 'vite.config.ts', 'scripts/vite-docs.ts'],
-  ...['docs', 'README.md', 'ARCHITECTURE.md', 'CHANGELOG.md'],
+  'src/web',
+  'src/sdk',
+  'openapi.yaml',
+  'package-lock.json',
+  'vite.config.ts',
+  'scripts/vite-docs.ts',
+  'docs',
+  'README.md',
+  'ARCHITECTURE.md',
+  'CHANGELOG.md',
 ]
 
 export function buildPages() {

@@ -63,6 +63,8 @@ export function Search(): JSX.Element {
     }
   }
   return (
+    // The keys are those of the field and of the links in it.
+    // oxlint-disable-next-line no-static-element-interactions
     <search class="docs-search" onKeyDown={move}>
       <input
         ref={input}
@@ -88,13 +90,13 @@ export function Search(): JSX.Element {
           ))}
         </ul>
       )}
-      <p class="visually-hidden" role="status">
+      <output class="visually-hidden">
         {words.value.trim() === ''
           ? ''
           : found.value.length === 0
             ? 'Nothing found'
             : `${found.value.length} found`}
-      </p>
+      </output>
     </search>
   )
 }

@@ -1,3 +1,4 @@
 declare module 'virtual:docs-search' {
-  export const searchables: readonly import('./render/site.tsx').Searchable[]
+  import type { Searchable } from './render/site.tsx'
+  export const searchables: readonly Searchable[]
 }

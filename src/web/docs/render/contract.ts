@@ -100,7 +100,7 @@ export const nameOf = ($ref: string): string => $ref.slice($ref.lastIndexOf('/')
 export function readContract(yaml: string): Contract {
   const document = load(yaml) as Document
   const resolve = <T>(value: T | Reference): T => {
-    if (typeof value !== 'object' || value === null || !('$ref' in value)) return value as T
+    if (typeof value !== 'object' || value === null || !('$ref' in value)) return value
     const steps = value.$ref.replace('#/', '').split('/')
     const found = steps.reduce<unknown>(
       (at, step) => (at as Record<string, unknown> | undefined)?.[step],
