@@ -148,11 +148,12 @@ describe.skipIf(chromiumPath === undefined)('in a browser', () => {
       await page.keyboard.press('ArrowDown')
       await page.keyboard.press('Enter')
       await page.waitForURL('**/docs/api/generations#cancelGeneration')
-      const top = await page
-        .locator('#cancelGeneration')
-        .evaluate((element) => element.getBoundingClientRect().top)
-      expect(top).toBeGreaterThanOrEqual(0)
-      expect(top).toBeLessThan(400)
+      const isInSight = () =>
+        page.locator('#cancelGeneration').evaluate((heading) => {
+          const { top } = heading.getBoundingClientRect()
+          return top >= 0 && top < 400
+        })
+      await expect.poll(isInSight).toBe(true)
       expect(complaints).toEqual([])
     } finally {
       await browser.close()
