@@ -47,6 +47,8 @@ export function renderMarkdown(text: string, link: (href: string) => string | un
         const target = link(href)
         return target === undefined ? html : `<a href="${escapeHtml(target)}">${html}</a>`
       },
+      // No pictures are served with the pages.
+      image: () => '',
       table(token: Tokens.Table) {
         const row = (cells: Tokens.TableCell[], tag: string) =>
           `<tr>${cells.map(({ tokens }) => `<${tag}>${this.parser.parseInline(tokens)}</${tag}>`).join('')}</tr>`
