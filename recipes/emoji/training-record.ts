@@ -6,7 +6,7 @@ import { csvHeader, csvRow, lineEnd } from '../../src/fine-tuning/metrics-csv.ts
 import type { StepMetrics } from '../../src/fine-tuning/reader.ts'
 
 /** Rows of the loss that are kept of each job; more are averaged together. */
-const keptRows = 100
+const keptRows = 60
 /** Of a sheet; more are left out between the first and the last. */
 const keptSamples = 6
 const sampleSide = 128
