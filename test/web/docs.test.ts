@@ -73,6 +73,7 @@ describe('what is sent', () => {
   test('it can be read without a script, and nothing in it is styled or run inline', () => {
     for (const html of pages.values()) {
       expect(html).toContain('<h1')
+      expect(html).not.toContain('<img')
       expect(html.replaceAll(/<pre[\s\S]*?<\/pre>/g, '')).not.toMatch(/<style|style=|<script>| on\w+="/)
     }
   })
