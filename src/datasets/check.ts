@@ -2,6 +2,7 @@
  * One attempt at a dataset's files. Another process may be at the same dataset where this one was stopped for long: so files are written
  * under names of the attempt's own or of their bytes, and what is not needed is removed once the dataset is ready, when nobody writes.
  */
+import { existsSync } from 'node:fs'
 import { glob, mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
@@ -23,9 +24,10 @@ export interface CheckOptions {
   readonly log: Logger
 }
 
-/** @param folder the dataset's @throws {ClaimLost}; {@link DatasetError}; the signal's reason; what database and disk run into */
+/** @param attempt its number @param folder the dataset's @throws {ClaimLost}; {@link DatasetError}; the signal's reason; what database and disk run into */
 export async function checkDataset(
   claim: Claim,
+  attempt: number,
   folder: string,
   { foldersRoot, limits, claims, reader, log }: CheckOptions,
   signal: AbortSignal,
@@ -34,7 +36,8 @@ export async function checkDataset(
   const dataset = await reader.get(everyProject, id)
   signal.throwIfAborted()
   if (!dataset) return
-  const attempt = await claims.beginAttempt(claim)
+  await claims.beginAnew(claim)
+  const isFirst = !existsSync(picturesIn(folder))
   try {
     await mkdir(folder, { recursive: true, mode: 0o700 })
     const { source, labels } = dataset
@@ -50,11 +53,13 @@ export async function checkDataset(
     await rm(uncheckedFolder(folder, attempt), { recursive: true, force: true })
   }
   await removeAllButPictures(folder)
-  if (attempt > 1) await removeUnlisted(id, folder, reader)
+  if (!isFirst) await removeUnlisted(id, folder, reader)
 }
 
 /** Where an upload lies until it is checked. */
 export const uploadIn = (folder: string): string => join(folder, 'upload')
+
+const picturesIn = (folder: string): string => join(folder, 'pictures')
 
 /** Of a dataset that is ready. */
 export async function removeAllButPictures(folder: string): Promise<void> {
@@ -66,6 +71,8 @@ export async function removeAllButPictures(folder: string): Promise<void> {
 async function removeUnlisted(id: string, folder: string, reader: DatasetReader): Promise<void> {
   const listed = new Set<string>()
   for await (const { file } of reader.trainingItems(id, folder)) listed.add(file)
-  for await (const file of glob(join(folder, 'pictures/*/*')))
+  for await (const name of glob('*/*', { cwd: picturesIn(folder) })) {
+    const file = join(picturesIn(folder), name)
     if (!listed.has(file)) await rm(file, { force: true })
+  }
 }

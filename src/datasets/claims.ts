@@ -5,6 +5,7 @@
  */
 import { Prisma, type Transaction } from '../storage/database.ts'
 import type { Storage } from '../storage/storage.ts'
+import { throughOutages } from '../storage/outage.ts'
 import { inTransaction } from '../storage/transactions.ts'
 import type { DatasetCounts, DatasetFailure } from './dataset.ts'
 import type { CheckedItem } from './join.ts'
@@ -48,14 +49,21 @@ export class DatasetClaims {
     await this.#update(claim, { receivedBytes: bytes, state: 'validating' })
   }
 
-  /** Forgets what an earlier attempt has found. @returns the attempt's number, which no other has */
+  /** @returns the attempt's number, which no other has that may still run */
   async beginAttempt(claim: Claim): Promise<number> {
     return this.#held(claim, async (transaction) => {
+      const data = { attempt: { increment: 1 } }
+      return (await transaction.dataset.update({ where: { id: claim.id }, data })).attempt
+    })
+  }
+
+  /** Forgets what was found so far. */
+  async beginAnew(claim: Claim): Promise<void> {
+    await this.#held(claim, async (transaction) => {
       const { id } = claim
       await transaction.datasetProblem.deleteMany({ where: { datasetId: id } })
       await transaction.datasetItem.deleteMany({ where: { datasetId: id } })
-      const data = { attempt: { increment: 1 }, filesRead: 0, problems: 0 }
-      return (await transaction.dataset.update({ where: { id }, data })).attempt
+      await transaction.dataset.update({ where: { id }, data: { filesRead: 0, problems: 0 } })
     })
   }
 
@@ -106,9 +114,9 @@ export class DatasetClaims {
     })
   }
 
-  /** An attempt that ends because the server shuts down in order counts for nothing. */
-  async handBack(claim: Claim): Promise<void> {
-    await this.#update(claim, { attempt: { decrement: 1 }, heldBy: null })
+  /** An attempt that ends because the server shuts down in order counts for nothing. @param attempt undefined where none was begun */
+  async handBack(claim: Claim, attempt: number | undefined): Promise<void> {
+    await this.#update(claim, { ...(attempt !== undefined && { attempt: attempt - 1 }), heldBy: null })
   }
 
   /** What processes left that are gone: uploads that broke off fail, what was being checked is checked anew. */
@@ -127,12 +135,21 @@ export class DatasetClaims {
     const failed: string[] = []
     for (const { id, heldBy, state, attempt } of left) {
       const failure = failureOf(state, attempt)
-      if (failure) {
-        await this.fail({ id, heldBy }, failure)
-        failed.push(id)
-      } else again.push({ id, heldBy })
+      if (!failure) again.push({ id, heldBy })
+      else if (await this.#couldFail({ id, heldBy }, failure)) failed.push(id)
     }
     return { again, failed }
+  }
+
+  /** @returns false for one that was deleted, or taken over, meanwhile */
+  async #couldFail(claim: Claim, failure: DatasetFailure): Promise<boolean> {
+    try {
+      await throughOutages(() => this.fail(claim, failure))
+      return true
+    } catch (error) {
+      if (error instanceof ClaimLost) return false
+      throw error
+    }
   }
 
   async #update({ id, heldBy }: Claim, data: Prisma.DatasetUpdateManyMutationInput): Promise<void> {

@@ -60,8 +60,8 @@ export class Intake {
     const { root, claims } = this.#options
     await mkdir(root, { recursive: true, mode: 0o700 })
     const { again, failed } = await claims.takeUp()
-    for (const id of failed) await this.removeFiles(id)
     for (const claim of again) this.#startCheck(claim)
+    for (const id of failed) await this.removeFiles(id)
     return again.map(({ id }) => id)
   }
 
@@ -206,13 +206,17 @@ export class Intake {
   async #checkOrFail(claim: Claim, signal: AbortSignal): Promise<void> {
     const { id } = claim
     const { claims, log } = this.#options
+    let attempt: number | undefined
     try {
-      await throughOutages(() => checkDataset(claim, this.#folderOf(id), this.#options, signal), signal)
+      const begun = await throughOutages(() => claims.beginAttempt(claim), signal)
+      attempt = begun
+      const check = () => checkDataset(claim, begun, this.#folderOf(id), this.#options, signal)
+      await throughOutages(check, signal)
     } catch (error) {
       if (error instanceof ClaimLost) return this.#leave(id)
       if (signal.aborted) {
         // Deleted, lost, or to be taken up at the next start.
-        if (this.#closing.signal.aborted) await unlessLost(claims.handBack(claim))
+        if (this.#closing.signal.aborted) await unlessLost(claims.handBack(claim, attempt))
         return
       }
       const failure = failureOf(error)
