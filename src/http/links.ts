@@ -53,11 +53,13 @@ export function createLinks({ config, generation, urlKey }: LinkOptions): Links 
       contentType: `image/${format}`,
       fileName: `${name}.${format}`,
     })
+  let storageUrl: string | undefined
   return {
     signed,
     pictureOrigins: async () => {
-      const inStorage = await toBlob('1/probe', 'png', 'probe')
-      const others = [config.publicUrl, inStorage ?? ''].filter((url) => url !== '')
+      // Storage stays where it is; whether it can be reached is no concern of who asks for a page.
+      storageUrl ??= await toBlob('1/probe', 'png', 'probe').catch(() => undefined)
+      const others = [config.publicUrl, storageUrl ?? ''].filter((url) => url !== '')
       return [...new Set(others.map((url) => new URL(url).origin))]
     },
     image: async (request, { id, blobKey, format }) =>

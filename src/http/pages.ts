@@ -36,12 +36,11 @@ export async function registerPages(app: FastifyInstance, { folder, links }: Pag
       return reply.sendFile(page, { cacheControl: false })
     })
   }
-  const assets = new Set(readdirSync(join(folder, 'assets')))
   app.get<{ Params: { file: string } }>('/assets/:file', async ({ params: { file } }, reply) => {
-    if (!assets.has(file)) return reply.callNotFound()
+    // Looked for each time: pages may be built anew while they are served.
+    if (!/^\w[\w.-]*$/.test(file) || !existsSync(join(folder, 'assets', file))) return reply.callNotFound()
     // Their names are hashes of what is in them.
-    reply.header('cache-control', 'public, max-age=31536000, immutable')
-    return reply.sendFile(`assets/${file}`, { cacheControl: false })
+    return reply.sendFile(`assets/${file}`, { maxAge: '365d', immutable: true })
   })
 }
 
