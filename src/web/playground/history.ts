@@ -79,6 +79,7 @@ export async function loadHistory(): Promise<void> {
   generations.value = []
   cursor.value = null
   hasLoaded.value = false
+  isLoading.value = false // what is under way is for somebody else
   await loadMore()
   await find(selectedId.value)
 }
@@ -101,7 +102,7 @@ export async function loadMore(): Promise<void> {
   } catch (error) {
     if (client === atelier.value) historyProblem.value = explain(error)
   } finally {
-    isLoading.value = false
+    if (client === atelier.value) isLoading.value = false
   }
 }
 

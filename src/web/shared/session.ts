@@ -17,16 +17,20 @@ const thisScript = import.meta.url
 /** Where the service is: above the folder that this script came from, also where a proxy serves both under a path. */
 export const serviceUrl = new URL('..', thisScript).href.replace(/\/$/, '')
 
-/** Tries again what helps within seconds; whoever looks is told of what takes longer, and decides. */
-export const atelier = computed(() =>
+const clientThatWaits = (timeoutMs: number) =>
   createAtelier({
     baseUrl: serviceUrl,
     apiKey: apiKey.value || undefined,
     maxRetries: 2,
     maxDelayMs: 2_000,
-    timeoutMs: 30_000,
-  }),
-)
+    timeoutMs,
+  })
+
+/** Tries again what helps within seconds; whoever looks is told of what takes longer, and decides. */
+export const atelier = computed(() => clientThatWaits(30_000))
+
+/** For what is answered when it is done, such as a model that is loaded. */
+export const patientAtelier = computed(() => clientThatWaits(600_000))
 
 /** Whether the dialog in which a key is entered is open. */
 export const isAskingForKey = signal(false)

@@ -40,12 +40,16 @@ function isTyping(target: EventTarget | null): boolean {
   )
 }
 
+const movesByArrows = (target: EventTarget | null): boolean =>
+  target instanceof HTMLElement && target.matches('input[type=radio], input[type=range]')
+
 export function listenForShortcuts(): void {
   window.addEventListener('keydown', (event) => {
     if (event.defaultPrevented || event.altKey || event.isComposing) return
     const mod = isMac ? event.metaKey : event.ctrlKey
     if (!mod && (event.metaKey || event.ctrlKey || isTyping(event.target))) return
     if (document.querySelector('dialog[open]')) return
+    if (event.key.startsWith('Arrow') && movesByArrows(event.target)) return
     const keys = `${mod ? 'mod+' : ''}${event.key}`
     const shortcut = all().find((each) => each.keys === keys)
     if (!shortcut) return

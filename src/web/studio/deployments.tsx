@@ -93,8 +93,8 @@ function Serving({
             disabled={action.isBusy.value}
             aria-label={`Roll back ${id}`}
             onClick={() =>
-              action.run(async (client) => {
-                await client.models.rollback(id, { idempotencyKey: crypto.randomUUID() })
+              action.run(async (client, asking) => {
+                await asking.once(id, (idempotencyKey) => client.models.rollback(id, { idempotencyKey }))
                 toast(`${id} serves again what it served before`)
                 onChange()
               })

@@ -1,8 +1,10 @@
 /** Something of the service, on a component's behalf: asked for, asked for again while it changes, and what went wrong. */
 import { useSignal, useSignalEffect, type ReadonlySignal } from '@preact/signals'
-import type { Atelier } from '../../sdk/index.ts'
+import { useRef } from 'preact/hooks'
+import { AtelierError, type Atelier } from '../../sdk/index.ts'
+import { createAsking, type Asking } from '../shared/idempotency.ts'
 import { explain, type Problem } from '../shared/problem.ts'
-import { atelier } from '../shared/session.ts'
+import { atelier, patientAtelier } from '../shared/session.ts'
 
 export interface Resource<T> {
   /** What was heard last; undefined before anything was. */
@@ -46,7 +48,7 @@ export function useResource<T>(
         if (ended.signal.aborted) return
         problem.value = explain(error)
         // Who sees something is shown that it is stale, and when it no longer is.
-        if (value.peek() !== undefined) again(afterFailureMs)
+        if (value.peek() !== undefined && !isFinal(error)) again(afterFailureMs)
       }
     }
     void hear()
@@ -57,6 +59,10 @@ export function useResource<T>(
   })
   return { value, problem, reload, put: (heard) => (value.value = heard) }
 }
+
+/** What asking again does not mend: no key or a wrong one, or nothing there. */
+export const isFinal = (error: unknown): boolean =>
+  error instanceof AtelierError && [401, 403, 404].includes(error.status ?? 0)
 
 /** The first of them. */
 export async function take<T>(items: AsyncIterable<T>, count: number): Promise<T[]> {
@@ -72,7 +78,7 @@ export interface Action {
   readonly problem: ReadonlySignal<Problem | undefined>
   readonly isBusy: ReadonlySignal<boolean>
   /** One at a time; what goes wrong becomes the problem. */
-  readonly run: (act: (client: Atelier) => Promise<void>) => void
+  readonly run: (act: (client: Atelier, asking: Asking) => Promise<void>) => void
   readonly dismiss: () => void
 }
 
@@ -80,6 +86,7 @@ export interface Action {
 export function useAction(): Action {
   const problem = useSignal<Problem | undefined>(undefined)
   const isBusy = useSignal(false)
+  const { current: asking } = useRef(createAsking())
   return {
     problem,
     isBusy,
@@ -88,7 +95,7 @@ export function useAction(): Action {
       if (isBusy.peek()) return
       isBusy.value = true
       problem.value = undefined
-      act(atelier.peek())
+      act(patientAtelier.peek(), asking)
         .catch((error: unknown) => (problem.value = explain(error)))
         .finally(() => (isBusy.value = false))
     },

@@ -1,6 +1,7 @@
 /** The studio: pictures to learn from, what is learned from them, and what serves. */
 import type { JSX } from 'preact'
 import { Icon, type IconName } from '../shared/icons.tsx'
+import { apiKey } from '../shared/session.ts'
 import { useShortcuts } from '../shared/shortcuts.tsx'
 import { lazy } from './lazy.tsx'
 import { JobList } from './jobs/job-list.tsx'
@@ -54,7 +55,10 @@ export function Studio(): JSX.Element {
           </a>
         ))}
       </nav>
-      <div class="studio__view">{view(here)}</div>
+      {/* Another visitor begins anew. */}
+      <div class="studio__view" key={apiKey.value}>
+        {view(here)}
+      </div>
     </div>
   )
 }

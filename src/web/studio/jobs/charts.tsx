@@ -6,6 +6,7 @@ import { Notice } from '../../shared/notice.tsx'
 import { explain, type Problem } from '../../shared/problem.ts'
 import { atelier } from '../../shared/session.ts'
 import { figure } from '../format.ts'
+import { isFinal } from '../resource.ts'
 import { Chart } from './chart.tsx'
 import { smoothed } from './smoothing.ts'
 
@@ -87,7 +88,7 @@ function useMetrics({ id, steps, isRunning }: ChartsProps): {
       } catch (error) {
         if (ended.signal.aborted) return
         problem.value = explain(error)
-        timer = setTimeout(() => void look(), afterFailureMs)
+        if (!isFinal(error)) timer = setTimeout(() => void look(), afterFailureMs)
       }
     }
     void look()

@@ -42,10 +42,11 @@ function DeployForm({ job, checkpoint, onClose, onDeployed }: DeployFormProps): 
   const action = useAction()
   const serves = models.value.value?.some(({ id }) => id === name.value.trim())
   const deploy = () =>
-    action.run(async (client) => {
+    action.run(async (client, asking) => {
       const wanted = { name: name.value.trim() }
-      const options = { idempotencyKey: crypto.randomUUID() }
-      const deployment = await client.fineTuning.checkpoints.deploy(job.id, checkpoint.id, wanted, options)
+      const deployment = await asking.once(wanted.name, (idempotencyKey) =>
+        client.fineTuning.checkpoints.deploy(job.id, checkpoint.id, wanted, { idempotencyKey }),
+      )
       toast(`${deployment.name} serves it now`)
       onDeployed()
       onClose()

@@ -73,9 +73,11 @@ function JobForm({
 
   useSuggestedPrompts(draft)
   const create = () =>
-    creation.run(async (client) => {
+    creation.run(async (client, asking) => {
       const request = requestOf(draft.peek())
-      const { id } = await client.fineTuning.jobs.create(request, { idempotencyKey: crypto.randomUUID() })
+      const { id } = await asking.once(JSON.stringify(request), (idempotencyKey) =>
+        client.fineTuning.jobs.create(request, { idempotencyKey }),
+      )
       toast('The job is on its way')
       go({ view: 'job', id })
     })
