@@ -1,5 +1,6 @@
 /** What went wrong, in the words of whoever looks, and what they can do about it. */
 import { AtelierError, type AtelierErrorCode } from '../../sdk/index.ts'
+import { apiKey } from './session.ts'
 
 export interface Problem {
   readonly title: string
@@ -20,12 +21,7 @@ interface Explanation {
 }
 
 const explanations: Partial<Record<AtelierErrorCode, Explanation>> = {
-  invalid_api_key: {
-    title: 'A key is needed',
-    advice:
-      'Enter one that an administrator gave you, or make one with: npx atelier key create --name you. It stays in this tab only.',
-    remedy: 'enter a key',
-  },
+  invalid_api_key: { title: 'Your key is not accepted', remedy: 'enter a key' },
   insufficient_scope: { title: 'Your key may not do this', remedy: 'enter a key' },
   rate_limit_exceeded: { title: 'Too many requests', remedy: 'try again' },
   queue_full: { title: 'The queue is full', remedy: 'try again' },
@@ -68,6 +64,13 @@ const explanations: Partial<Record<AtelierErrorCode, Explanation>> = {
   },
 }
 
+const keyNeeded: Explanation = {
+  title: 'A key is needed',
+  advice:
+    'Enter one that an administrator gave you, or make one with: npx atelier key create --name you. It stays in this tab only.',
+  remedy: 'enter a key',
+}
+
 /** @param now milliseconds since 1970 */
 export function explain(thrown: unknown, now = Date.now()): Problem {
   if (!(thrown instanceof AtelierError)) {
@@ -81,7 +84,8 @@ export function explain(thrown: unknown, now = Date.now()): Problem {
     }
   }
   const { code, message, param, requestId, retryAfterMs } = thrown
-  const { title, advice, remedy } = explanations[code] ?? {
+  const isKeyless = code === 'invalid_api_key' && apiKey.peek() === ''
+  const { title, advice, remedy } = (isKeyless ? keyNeeded : explanations[code]) ?? {
     title: param === undefined ? 'The service refused' : `The service refused: ${param}`,
   }
   return {

@@ -271,7 +271,11 @@ describe.skipIf(chromiumPath === undefined)('the playground', () => {
       await page.keyboard.press('Enter')
     }
     await enter(`${text.slice(0, -1)}${text.endsWith('a') ? 'b' : 'a'}`)
-    await page.getByText('A key is needed').first().waitFor()
+    await page.getByText('Your key is not accepted').first().waitFor()
+    await page
+      .getByText(/cut or mistyped/)
+      .first()
+      .waitFor()
     await enter(text)
     await page.getByText('Nothing drawn yet').waitFor()
     for (let i = 0; i < 4; i++) await ask(page, `a kite ${i}`)

@@ -8,7 +8,7 @@ import { toast } from '../../shared/toast.tsx'
 import { at, bytes, duration, figure, percent, plural } from '../format.ts'
 import { lazy } from '../lazy.tsx'
 import { ActionNotice, Figures, Loaded, Panel, Question, ViewHead } from '../parts.tsx'
-import { useAction, useResource, type Action } from '../resource.ts'
+import { isFinal, useAction, useResource, type Action } from '../resource.ts'
 import { go, hrefOf } from '../route.ts'
 import { Checkpoints } from './checkpoints.tsx'
 import { EventLog } from './event-log.tsx'
@@ -20,6 +20,7 @@ const Charts = lazy(async () => (await import('./charts.tsx')).Charts)
 
 /** Events of steps come every few seconds; what is drawn from them is asked for at once after this. */
 const togetherMs = 400
+const afterLossMs = 3_000
 const keptEvents = 400
 
 export function JobView({ id }: { readonly id: string }): JSX.Element {
@@ -58,7 +59,7 @@ function useEvents(id: string): { readonly events: readonly SchemaFineTuningEven
     const client = atelier.value
     const ended = new AbortController()
     let waiting: SchemaFineTuningEvent[] = []
-    let timer: ReturnType<typeof setTimeout> | undefined
+    let [timer, again]: ReturnType<typeof setTimeout>[] = []
     const show = () => {
       timer = undefined
       if (waiting.some(({ event }) => event === 'sample' || event === 'checkpoint')) made.value += 1
@@ -72,12 +73,22 @@ function useEvents(id: string): { readonly events: readonly SchemaFineTuningEven
         timer ??= setTimeout(show, togetherMs)
       }
     }
-    events.value = []
     // What is wrong with the connection, asking for the job tells as well.
-    follow().catch(() => undefined)
+    const keepFollowing = async () => {
+      waiting = []
+      events.value = []
+      try {
+        await follow()
+      } catch (error) {
+        if (!ended.signal.aborted && !isFinal(error))
+          again = setTimeout(() => void keepFollowing(), afterLossMs)
+      }
+    }
+    void keepFollowing()
     return () => {
       ended.abort()
       clearTimeout(timer)
+      clearTimeout(again)
     }
   })
   return { events: events.value, made: made.value }
